@@ -1,0 +1,417 @@
+//! The table `external_records`: payments, deliveries, ERP documents, reservations, each once.
+//!
+//! What has no table of its own is kept here by stream: a few columns to search by, the mapped fields
+//! as JSON. Which version of a record wins is told in [`crate::record_batches`].
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::ids::{RunId, SystemId};
+use crate::money::Currency;
+use crate::pool::{Store, Tx};
+use crate::record_batches::{
+    self, Batch, ContentHash, Key, NewRow, RecordTable, RefusedRecord, Upserted, check_id, check_time, clean,
+    clean_option,
+};
+use crate::text_enum::SyncStatus;
+use crate::{on_read, on_tx};
+
+/// The most records that one page of a list holds.
+pub const PAGE_MAX: u32 = 500;
+
+const HEAD: &str = "
+    INSERT INTO external_records (id, system_id, store_id, stream, external_id, status, currency, amount,
+        occurred_at, data, sync_status, version_at, observed_at, content_hash, sync_log_id, raw, created_at,
+        updated_at, deleted_at) ";
+const OVERWRITE: &str = "
+    ON CONFLICT (system_id, stream, external_id) DO UPDATE SET
+        store_id = excluded.store_id, status = excluded.status, currency = excluded.currency,
+        amount = excluded.amount, occurred_at = excluded.occurred_at, data = excluded.data,
+        sync_status = excluded.sync_status, version_at = excluded.version_at,
+        observed_at = excluded.observed_at, content_hash = excluded.content_hash,
+        sync_log_id = excluded.sync_log_id, raw = excluded.raw, updated_at = excluded.updated_at,
+        deleted_at = excluded.deleted_at";
+const IF_NEWER: &str = "
+    WHERE external_records.content_hash <> excluded.content_hash
+      AND (external_records.version_at, external_records.observed_at) <= (excluded.version_at, excluded.observed_at)";
+
+const RAISE_HEAD: &str = "
+    UPDATE external_records SET version_at = seen.column4, observed_at = seen.column5 FROM (";
+const RAISE_TAIL: &str = ") AS seen
+    WHERE external_records.stream = seen.column1
+      AND external_records.external_id = seen.column2
+      AND external_records.content_hash = seen.column3
+      AND external_records.version_at < seen.column4
+      AND external_records.system_id = ";
+
+pub(crate) const FIND: &str = "SELECT * FROM external_records WHERE id = $1";
+pub(crate) const FIND_BY_EXTERNAL_ID: &str =
+    "SELECT * FROM external_records WHERE system_id = $1 AND stream = $2 AND external_id = $3";
+pub(crate) const TALLY: &str = "
+    SELECT COUNT(*) AS count, COUNT(DISTINCT external_id) AS distinct_ids,
+           CAST(COALESCE(SUM(amount), 0) AS BIGINT) AS amount
+    FROM external_records WHERE system_id = $1 AND stream = $2 AND deleted_at IS NULL";
+const LIST: &str = "SELECT * FROM external_records WHERE deleted_at IS NULL AND stream = ";
+
+/// Every fixed statement of this table, by name.
+#[cfg(feature = "testing")]
+pub(crate) const STATEMENTS: &[(&str, &str)] = &[
+    ("external_records::FIND", FIND),
+    ("external_records::FIND_BY_EXTERNAL_ID", FIND_BY_EXTERNAL_ID),
+    ("external_records::TALLY", TALLY),
+];
+
+/// One record of a stream that has no table of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncomingRecord {
+    /// The stream it belongs to, such as `payments`.
+    pub stream: String,
+    /// The vendor's id; unique within a system and stream.
+    pub external_id: String,
+    /// The vendor's word for its state.
+    pub status: Option<String>,
+    /// The currency of the amount.
+    pub currency: Option<Currency>,
+    /// In minor units.
+    pub amount: Option<i64>,
+    /// The vendor's shop id; the system's store map makes it a store.
+    pub shop: Option<String>,
+    /// When it took place.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// When the vendor changed it last, if the vendor tells.
+    pub version_at: Option<DateTime<Utc>>,
+    /// The vendor says that it is gone.
+    pub deleted: bool,
+    /// The mapped fields as JSON text.
+    pub data: String,
+    /// The whole record as JSON text.
+    pub raw: String,
+}
+
+/// A row of `external_records`.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct ExternalRecord {
+    /// Our id.
+    pub id: Uuid,
+    /// The system that reported it.
+    pub system_id: SystemId,
+    /// The store it belongs to; `None` when the shop is unknown and the system chain-wide.
+    pub store_id: Option<String>,
+    /// The stream it belongs to.
+    pub stream: String,
+    /// The vendor's id; unique within a system and stream.
+    pub external_id: String,
+    /// The vendor's word for its state.
+    pub status: Option<String>,
+    /// The currency of the amount.
+    pub currency: Option<Currency>,
+    /// In minor units.
+    pub amount: Option<i64>,
+    /// When it took place.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// The mapped fields as JSON text.
+    pub data: String,
+    /// Whether it is in step with its vendor.
+    pub sync_status: SyncStatus,
+    /// The vendor's own time of its last change, or the time it was observed.
+    pub version_at: DateTime<Utc>,
+    /// When the vendor was asked, or when the webhook arrived.
+    pub observed_at: DateTime<Utc>,
+    /// The version of a later change of its state alone.
+    pub status_version_at: Option<DateTime<Utc>>,
+    /// SHA-256 of its content.
+    pub content_hash: Vec<u8>,
+    /// The run that wrote this content.
+    pub sync_log_id: Option<RunId>,
+    /// The whole record as JSON text.
+    pub raw: String,
+    /// When the row was made.
+    pub created_at: DateTime<Utc>,
+    /// When its content changed last.
+    pub updated_at: DateTime<Utc>,
+    /// When the vendor said that it is gone.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+impl ExternalRecord {
+    /// The row that a record becomes, or why it cannot be stored.
+    fn prepare(batch: &Batch<'_>, new: IncomingRecord) -> Result<Self, RefusedRecord> {
+        let times = check_id(&new.external_id).and_then(|()| {
+            let occurred_at = new
+                .occurred_at
+                .map(|time| check_time("occurred_at", time))
+                .transpose()?;
+            let version_at = new
+                .version_at
+                .map(|time| check_time("version_at", time))
+                .transpose()?;
+            Ok((occurred_at, version_at))
+        });
+        let (occurred_at, version_at) = match times {
+            Ok(times) => times,
+            Err(reason) => {
+                let key = Key {
+                    stream: &new.stream,
+                    external_id: &new.external_id,
+                };
+                return Err(record_batches::refuse(key, reason, &new.raw));
+            }
+        };
+        let now = batch.clock.now();
+        let mut row = Self {
+            id: batch.clock.new_id(),
+            system_id: batch.system_id,
+            store_id: batch.stores.store_of(new.shop.as_deref()).map(str::to_owned),
+            stream: clean(new.stream),
+            external_id: clean(new.external_id),
+            status: clean_option(new.status),
+            currency: new.currency,
+            amount: new.amount,
+            occurred_at,
+            data: clean(new.data),
+            sync_status: SyncStatus::Success,
+            version_at: version_at.unwrap_or(batch.observed_at),
+            observed_at: batch.observed_at,
+            status_version_at: None,
+            content_hash: Vec::new(),
+            sync_log_id: batch.sync_log_id,
+            raw: clean(new.raw),
+            created_at: now,
+            updated_at: now,
+            deleted_at: new.deleted.then_some(now),
+        };
+        row.content_hash = row.hash_content();
+        Ok(row)
+    }
+
+    /// Of what the vendor said, not of when we heard it.
+    fn hash_content(&self) -> Vec<u8> {
+        let absent = i64::MIN;
+        ContentHash::new()
+            .option(self.store_id.as_deref())
+            .option(self.status.as_deref())
+            .option(self.currency.as_ref().map(Currency::as_str))
+            .number(self.amount.unwrap_or(absent))
+            .number(self.occurred_at.map_or(absent, |time| time.timestamp_millis()))
+            .number(i64::from(self.deleted_at.is_some()))
+            .text(&self.data)
+            .text(&self.raw)
+            .finish()
+    }
+}
+
+impl NewRow for ExternalRecord {
+    fn key(&self) -> Key<'_> {
+        Key {
+            stream: &self.stream,
+            external_id: &self.external_id,
+        }
+    }
+    fn version_at(&self) -> DateTime<Utc> {
+        self.version_at
+    }
+    fn raw(&self) -> &str {
+        &self.raw
+    }
+}
+
+/// A statement that inserts rows and overwrites those that are there.
+macro_rules! insert_rows {
+    ($rows:expr) => {{
+        let mut query = QueryBuilder::new(HEAD);
+        query.push_values($rows, |mut values, row: &ExternalRecord| {
+            values
+                .push_bind(row.id)
+                .push_bind(row.system_id)
+                .push_bind(row.store_id.as_deref())
+                .push_bind(row.stream.as_str())
+                .push_bind(row.external_id.as_str())
+                .push_bind(row.status.as_deref())
+                .push_bind(row.currency)
+                .push_bind(row.amount)
+                .push_bind(row.occurred_at)
+                .push_bind(row.data.as_str())
+                .push_bind(row.sync_status)
+                .push_bind(row.version_at)
+                .push_bind(row.observed_at)
+                .push_bind(row.content_hash.as_slice())
+                .push_bind(row.sync_log_id)
+                .push_bind(row.raw.as_str())
+                .push_bind(row.created_at)
+                .push_bind(row.updated_at)
+                .push_bind(row.deleted_at);
+        });
+        query.push(OVERWRITE);
+        query
+    }};
+}
+
+/// The table, for [`record_batches`].
+struct Table;
+
+impl RecordTable for Table {
+    type Row = ExternalRecord;
+
+    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[ExternalRecord]) -> Result<u64, StoreError> {
+        // Not persistent: every number of rows is a text of its own, and keeping them prepared would
+        // cost each connection megabytes.
+        Ok(on_tx!(tx, |ex| {
+            let mut query = insert_rows!(rows);
+            if !batch.force {
+                query.push(IF_NEWER);
+            }
+            query
+                .build()
+                .persistent(false)
+                .execute(ex)
+                .await
+                .map(|done| done.rows_affected())
+        })?)
+    }
+
+    async fn raise(tx: &mut Tx, batch: &Batch<'_>, rows: &[ExternalRecord]) -> Result<(), StoreError> {
+        Ok(on_tx!(tx, |ex| {
+            let mut query = QueryBuilder::new(RAISE_HEAD);
+            query.push_values(rows, |mut values, row| {
+                values
+                    .push_bind(row.stream.as_str())
+                    .push_bind(row.external_id.as_str())
+                    .push_bind(row.content_hash.as_slice())
+                    .push_bind(row.version_at)
+                    .push_bind(row.observed_at);
+            });
+            query.push(RAISE_TAIL).push_bind(batch.system_id);
+            query.build().persistent(false).execute(ex).await.map(drop)
+        })?)
+    }
+}
+
+/// Writes records; one that cannot be stored fails them all with [`StoreError::Refused`].
+pub async fn upsert_batch(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    records: Vec<IncomingRecord>,
+) -> Result<Upserted, StoreError> {
+    let rows = records
+        .into_iter()
+        .map(|record| ExternalRecord::prepare(&batch, record));
+    let rows = rows
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|refused| StoreError::Refused(sqlx::Error::Encode(refused.reason.into())))?;
+    record_batches::upsert::<Table>(tx, &batch, rows).await
+}
+
+/// Writes records; those that cannot be stored are given back, the others are written.
+pub async fn upsert_batch_isolating(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    records: Vec<IncomingRecord>,
+) -> Result<(Upserted, Vec<RefusedRecord>), StoreError> {
+    let mut rows = Vec::with_capacity(records.len());
+    let mut impossible = Vec::new();
+    for record in records {
+        match ExternalRecord::prepare(&batch, record) {
+            Ok(row) => rows.push(row),
+            Err(refused) => impossible.push(refused),
+        }
+    }
+    let (upserted, refused) = record_batches::upsert_isolating::<Table>(tx, &batch, rows).await?;
+    impossible.extend(refused);
+    Ok((upserted, impossible))
+}
+
+/// The record of this id, tombstones included.
+pub async fn get(store: &Store, id: Uuid) -> Result<ExternalRecord, StoreError> {
+    let found: Option<ExternalRecord> =
+        on_read!(store, |ex| sqlx::query_as(FIND).bind(id).fetch_optional(ex).await)?;
+    found.ok_or_else(|| StoreError::NotFound(format!("record `{id}`")))
+}
+
+/// The record that a system calls by this id in a stream, tombstones included.
+pub async fn find_by_external_id(
+    store: &Store,
+    system: SystemId,
+    stream: &str,
+    external_id: &str,
+) -> Result<Option<ExternalRecord>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_as(FIND_BY_EXTERNAL_ID)
+        .bind(system)
+        .bind(stream)
+        .bind(external_id)
+        .fetch_optional(ex)
+        .await)?)
+}
+
+/// Which records a list holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Filter<'a> {
+    /// Only this stream.
+    pub stream: &'a str,
+    /// The only store that the caller may see.
+    pub scope: Option<&'a str>,
+    /// Only this store.
+    pub store_id: Option<&'a str>,
+    /// Only this system.
+    pub system_id: Option<SystemId>,
+    /// Only those after this one in the list: its `occurred_at` and id.
+    pub before: Option<(Option<DateTime<Utc>>, Uuid)>,
+    /// How many, at most [`PAGE_MAX`].
+    pub limit: u32,
+}
+
+macro_rules! list_body {
+    ($filter:expr, $executor:expr) => {{
+        let mut query = QueryBuilder::new(LIST);
+        query.push_bind($filter.stream);
+        for store_id in [$filter.scope, $filter.store_id].into_iter().flatten() {
+            query.push(" AND store_id = ").push_bind(store_id);
+        }
+        if let Some(system_id) = $filter.system_id {
+            query.push(" AND system_id = ").push_bind(system_id);
+        }
+        match $filter.before {
+            None => {}
+            Some((Some(at), id)) => {
+                query
+                    .push(" AND ((occurred_at, id) < (")
+                    .push_bind(at)
+                    .push(", ")
+                    .push_bind(id);
+                query.push(") OR occurred_at IS NULL)");
+            }
+            Some((None, id)) => {
+                query.push(" AND occurred_at IS NULL AND id < ").push_bind(id);
+            }
+        }
+        query.push(" ORDER BY occurred_at DESC NULLS LAST, id DESC LIMIT ");
+        query.push_bind(i64::from($filter.limit.min(PAGE_MAX)));
+        query.build_query_as().fetch_all($executor).await
+    }};
+}
+
+/// The newest records of a stream that are not gone; those without a time come last.
+pub async fn list(store: &Store, filter: &Filter<'_>) -> Result<Vec<ExternalRecord>, StoreError> {
+    Ok(on_read!(store, |ex| list_body!(filter, ex))?)
+}
+
+/// What a stream of a system holds, as it is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Tally {
+    /// Rows that are not gone.
+    pub count: i64,
+    /// Different ids among them; fewer than rows would mean that something was doubled.
+    pub distinct_ids: i64,
+    /// The sum of their amounts, in minor units.
+    pub amount: i64,
+}
+
+/// Counts what a stream of a system holds, to compare it with the vendor's own ledger.
+pub async fn tally(store: &Store, system: SystemId, stream: &str) -> Result<Tally, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_as(TALLY)
+        .bind(system)
+        .bind(stream)
+        .fetch_one(ex)
+        .await)?)
+}

@@ -1,0 +1,479 @@
+//! The table `pos_transactions`: every sale, refund and void of every till, once.
+//!
+//! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), the API one at a time
+//! ([`insert_one`]); which version of a record wins is told in [`crate::record_batches`].
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::ids::{RunId, SystemId};
+use crate::money::Currency;
+use crate::pool::{Store, Tx};
+use crate::record_batches::{
+    self, Batch, ContentHash, Key, NewRow, RecordTable, RefusedRecord, Upserted, check_id, check_time, clean,
+    clean_option,
+};
+use crate::text_enum::{SyncStatus, TransactionType};
+use crate::{on_read, on_tx};
+
+/// The most transactions that one page of a list holds.
+pub const PAGE_MAX: u32 = 500;
+
+const HEAD: &str = "
+    INSERT INTO pos_transactions (id, system_id, store_id, pos_transaction_id, pos_order_number,
+        transaction_type, currency, subtotal, tax, discount, total, payment_method, items, customer_info,
+        customer_phone, sync_status, transaction_time, version_at, observed_at, content_hash, sync_log_id, raw,
+        created_at, updated_at, deleted_at) ";
+const OVERWRITE: &str = "
+    ON CONFLICT (system_id, pos_transaction_id) DO UPDATE SET
+        store_id = excluded.store_id, pos_order_number = excluded.pos_order_number,
+        transaction_type = excluded.transaction_type, currency = excluded.currency,
+        subtotal = excluded.subtotal, tax = excluded.tax, discount = excluded.discount, total = excluded.total,
+        payment_method = excluded.payment_method, items = excluded.items,
+        customer_info = excluded.customer_info, customer_phone = excluded.customer_phone,
+        sync_status = excluded.sync_status, transaction_time = excluded.transaction_time,
+        version_at = excluded.version_at, observed_at = excluded.observed_at,
+        content_hash = excluded.content_hash, sync_log_id = excluded.sync_log_id, raw = excluded.raw,
+        updated_at = excluded.updated_at, deleted_at = excluded.deleted_at";
+const IF_NEWER: &str = "
+    WHERE pos_transactions.content_hash <> excluded.content_hash
+      AND (pos_transactions.version_at, pos_transactions.observed_at) <= (excluded.version_at, excluded.observed_at)";
+const UNLESS_THERE: &str = " ON CONFLICT (system_id, pos_transaction_id) DO NOTHING RETURNING *";
+
+const RAISE_HEAD: &str = "
+    UPDATE pos_transactions SET version_at = seen.column3, observed_at = seen.column4 FROM (";
+const RAISE_TAIL: &str = ") AS seen
+    WHERE pos_transactions.pos_transaction_id = seen.column1
+      AND pos_transactions.content_hash = seen.column2
+      AND pos_transactions.version_at < seen.column3
+      AND pos_transactions.system_id = ";
+
+pub(crate) const FIND: &str = "SELECT * FROM pos_transactions WHERE id = $1";
+pub(crate) const FIND_BY_EXTERNAL_ID: &str =
+    "SELECT * FROM pos_transactions WHERE system_id = $1 AND pos_transaction_id = $2";
+pub(crate) const TALLY: &str = "
+    SELECT COUNT(*) AS count, COUNT(DISTINCT pos_transaction_id) AS distinct_ids,
+           CAST(COALESCE(SUM(total), 0) AS BIGINT) AS total
+    FROM pos_transactions WHERE system_id = $1 AND deleted_at IS NULL";
+const LIST: &str = "SELECT * FROM pos_transactions WHERE deleted_at IS NULL";
+
+/// Every fixed statement of this table, by name.
+#[cfg(feature = "testing")]
+pub(crate) const STATEMENTS: &[(&str, &str)] = &[
+    ("pos_transactions::FIND", FIND),
+    ("pos_transactions::FIND_BY_EXTERNAL_ID", FIND_BY_EXTERNAL_ID),
+    ("pos_transactions::TALLY", TALLY),
+    ("pos_transactions::LIST", LIST),
+];
+
+/// One POS transaction as a vendor reported it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncomingTransaction {
+    /// The vendor's id; unique within a system.
+    pub external_id: String,
+    /// The number printed on the bill.
+    pub order_number: Option<String>,
+    /// Sale, refund or void.
+    pub transaction_type: TransactionType,
+    /// The currency of the amounts.
+    pub currency: Currency,
+    /// Before tax and discount, in minor units.
+    pub subtotal: i64,
+    /// In minor units.
+    pub tax: i64,
+    /// In minor units.
+    pub discount: i64,
+    /// What was paid, in minor units.
+    pub total: i64,
+    /// How it was paid.
+    pub payment_method: Option<String>,
+    /// The lines of the bill as JSON text.
+    pub items: Option<String>,
+    /// The customer as JSON text.
+    pub customer: Option<String>,
+    /// The customer's telephone number, by which members are found.
+    pub customer_phone: Option<String>,
+    /// The vendor's shop id; the system's store map makes it a store.
+    pub shop: Option<String>,
+    /// When it took place.
+    pub occurred_at: DateTime<Utc>,
+    /// When the vendor changed it last, if the vendor tells.
+    pub version_at: Option<DateTime<Utc>>,
+    /// The vendor says that it is gone.
+    pub deleted: bool,
+    /// The whole record as JSON text.
+    pub raw: String,
+}
+
+/// A row of `pos_transactions`.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct PosTransaction {
+    /// Our id.
+    pub id: Uuid,
+    /// The system that reported it.
+    pub system_id: SystemId,
+    /// The store it belongs to; `None` when the shop is unknown and the system chain-wide.
+    pub store_id: Option<String>,
+    /// The vendor's id; unique within a system.
+    pub pos_transaction_id: String,
+    /// The number printed on the bill.
+    pub pos_order_number: Option<String>,
+    /// Sale, refund or void.
+    pub transaction_type: TransactionType,
+    /// The currency of the amounts.
+    pub currency: Currency,
+    /// Before tax and discount, in minor units.
+    pub subtotal: i64,
+    /// In minor units.
+    pub tax: i64,
+    /// In minor units.
+    pub discount: i64,
+    /// What was paid, in minor units.
+    pub total: i64,
+    /// How it was paid.
+    pub payment_method: Option<String>,
+    /// The lines of the bill as JSON text.
+    pub items: Option<String>,
+    /// The customer as JSON text.
+    pub customer_info: Option<String>,
+    /// The customer's telephone number.
+    pub customer_phone: Option<String>,
+    /// Whether it is in step with its vendor.
+    pub sync_status: SyncStatus,
+    /// When it took place.
+    pub transaction_time: DateTime<Utc>,
+    /// The vendor's own time of its last change, or the time it was observed.
+    pub version_at: DateTime<Utc>,
+    /// When the vendor was asked, or when the webhook arrived.
+    pub observed_at: DateTime<Utc>,
+    /// The version of a later change of its state alone.
+    pub status_version_at: Option<DateTime<Utc>>,
+    /// SHA-256 of its content.
+    pub content_hash: Vec<u8>,
+    /// The run that wrote this content.
+    pub sync_log_id: Option<RunId>,
+    /// The whole record as JSON text.
+    pub raw: String,
+    /// When the row was made.
+    pub created_at: DateTime<Utc>,
+    /// When its content changed last.
+    pub updated_at: DateTime<Utc>,
+    /// When the vendor said that it is gone.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+impl PosTransaction {
+    /// The row that a record becomes, or why it cannot be stored.
+    fn prepare(batch: &Batch<'_>, new: IncomingTransaction) -> Result<Self, RefusedRecord> {
+        let times = check_id(&new.external_id).and_then(|()| {
+            let occurred_at = check_time("occurred_at", new.occurred_at)?;
+            let version_at = new
+                .version_at
+                .map(|time| check_time("version_at", time))
+                .transpose()?;
+            Ok((occurred_at, version_at))
+        });
+        let (transaction_time, version_at) = match times {
+            Ok(times) => times,
+            Err(reason) => {
+                let key = Key {
+                    stream: "",
+                    external_id: &new.external_id,
+                };
+                return Err(record_batches::refuse(key, reason, &new.raw));
+            }
+        };
+        let now = batch.clock.now();
+        let mut row = Self {
+            id: batch.clock.new_id(),
+            system_id: batch.system_id,
+            store_id: batch.stores.store_of(new.shop.as_deref()).map(str::to_owned),
+            pos_transaction_id: clean(new.external_id),
+            pos_order_number: clean_option(new.order_number),
+            transaction_type: new.transaction_type,
+            currency: new.currency,
+            subtotal: new.subtotal,
+            tax: new.tax,
+            discount: new.discount,
+            total: new.total,
+            payment_method: clean_option(new.payment_method),
+            items: clean_option(new.items),
+            customer_info: clean_option(new.customer),
+            customer_phone: clean_option(new.customer_phone),
+            sync_status: SyncStatus::Success,
+            transaction_time,
+            version_at: version_at.unwrap_or(batch.observed_at),
+            observed_at: batch.observed_at,
+            status_version_at: None,
+            content_hash: Vec::new(),
+            sync_log_id: batch.sync_log_id,
+            raw: clean(new.raw),
+            created_at: now,
+            updated_at: now,
+            deleted_at: new.deleted.then_some(now),
+        };
+        row.content_hash = row.hash_content();
+        Ok(row)
+    }
+
+    /// Of what the vendor said, not of when we heard it.
+    fn hash_content(&self) -> Vec<u8> {
+        ContentHash::new()
+            .option(self.store_id.as_deref())
+            .option(self.pos_order_number.as_deref())
+            .text(self.transaction_type.as_str())
+            .text(self.currency.as_str())
+            .number(self.subtotal)
+            .number(self.tax)
+            .number(self.discount)
+            .number(self.total)
+            .option(self.payment_method.as_deref())
+            .option(self.items.as_deref())
+            .option(self.customer_info.as_deref())
+            .option(self.customer_phone.as_deref())
+            .number(self.transaction_time.timestamp_millis())
+            .number(i64::from(self.deleted_at.is_some()))
+            .text(&self.raw)
+            .finish()
+    }
+}
+
+impl NewRow for PosTransaction {
+    fn key(&self) -> Key<'_> {
+        Key {
+            stream: "",
+            external_id: &self.pos_transaction_id,
+        }
+    }
+    fn version_at(&self) -> DateTime<Utc> {
+        self.version_at
+    }
+    fn raw(&self) -> &str {
+        &self.raw
+    }
+}
+
+/// A statement that inserts rows; what a conflict does is pushed by the caller.
+macro_rules! insert_rows {
+    ($rows:expr) => {{
+        let mut query = QueryBuilder::new(HEAD);
+        query.push_values($rows, |mut values, row: &PosTransaction| {
+            values
+                .push_bind(row.id)
+                .push_bind(row.system_id)
+                .push_bind(row.store_id.as_deref())
+                .push_bind(row.pos_transaction_id.as_str())
+                .push_bind(row.pos_order_number.as_deref())
+                .push_bind(row.transaction_type)
+                .push_bind(row.currency)
+                .push_bind(row.subtotal)
+                .push_bind(row.tax)
+                .push_bind(row.discount)
+                .push_bind(row.total)
+                .push_bind(row.payment_method.as_deref())
+                .push_bind(row.items.as_deref())
+                .push_bind(row.customer_info.as_deref())
+                .push_bind(row.customer_phone.as_deref())
+                .push_bind(row.sync_status)
+                .push_bind(row.transaction_time)
+                .push_bind(row.version_at)
+                .push_bind(row.observed_at)
+                .push_bind(row.content_hash.as_slice())
+                .push_bind(row.sync_log_id)
+                .push_bind(row.raw.as_str())
+                .push_bind(row.created_at)
+                .push_bind(row.updated_at)
+                .push_bind(row.deleted_at);
+        });
+        query
+    }};
+}
+
+/// The table, for [`record_batches`].
+struct Table;
+
+impl RecordTable for Table {
+    type Row = PosTransaction;
+
+    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[PosTransaction]) -> Result<u64, StoreError> {
+        // Not persistent: every number of rows is a text of its own, and keeping them prepared would
+        // cost each connection megabytes.
+        Ok(on_tx!(tx, |ex| {
+            let mut query = insert_rows!(rows);
+            query.push(OVERWRITE);
+            if !batch.force {
+                query.push(IF_NEWER);
+            }
+            query
+                .build()
+                .persistent(false)
+                .execute(ex)
+                .await
+                .map(|done| done.rows_affected())
+        })?)
+    }
+
+    async fn raise(tx: &mut Tx, batch: &Batch<'_>, rows: &[PosTransaction]) -> Result<(), StoreError> {
+        Ok(on_tx!(tx, |ex| {
+            let mut query = QueryBuilder::new(RAISE_HEAD);
+            query.push_values(rows, |mut values, row| {
+                values
+                    .push_bind(row.pos_transaction_id.as_str())
+                    .push_bind(row.content_hash.as_slice())
+                    .push_bind(row.version_at)
+                    .push_bind(row.observed_at);
+            });
+            query.push(RAISE_TAIL).push_bind(batch.system_id);
+            query.build().persistent(false).execute(ex).await.map(drop)
+        })?)
+    }
+}
+
+/// Writes records; one that cannot be stored fails them all with [`StoreError::Refused`].
+pub async fn upsert_batch(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    records: Vec<IncomingTransaction>,
+) -> Result<Upserted, StoreError> {
+    let rows = records
+        .into_iter()
+        .map(|record| PosTransaction::prepare(&batch, record));
+    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(as_refused)?;
+    record_batches::upsert::<Table>(tx, &batch, rows).await
+}
+
+/// Writes records; those that cannot be stored are given back, the others are written.
+pub async fn upsert_batch_isolating(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    records: Vec<IncomingTransaction>,
+) -> Result<(Upserted, Vec<RefusedRecord>), StoreError> {
+    let mut rows = Vec::with_capacity(records.len());
+    let mut impossible = Vec::new();
+    for record in records {
+        match PosTransaction::prepare(&batch, record) {
+            Ok(row) => rows.push(row),
+            Err(refused) => impossible.push(refused),
+        }
+    }
+    let (upserted, refused) = record_batches::upsert_isolating::<Table>(tx, &batch, rows).await?;
+    impossible.extend(refused);
+    Ok((upserted, impossible))
+}
+
+/// Creates a transaction unless the system has one of this id; gives the row that is there now, and
+/// whether it is new.
+pub async fn insert_one(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    record: IncomingTransaction,
+) -> Result<(PosTransaction, bool), StoreError> {
+    let row = PosTransaction::prepare(&batch, record).map_err(as_refused)?;
+    let inserted: Option<PosTransaction> = on_tx!(tx, |ex| {
+        let mut query = insert_rows!([&row]);
+        query.push(UNLESS_THERE);
+        query.build_query_as().fetch_optional(ex).await
+    })?;
+    if let Some(inserted) = inserted {
+        return Ok((inserted, true));
+    }
+    let there = on_tx!(tx, |ex| sqlx::query_as(FIND_BY_EXTERNAL_ID)
+        .bind(row.system_id)
+        .bind(row.pos_transaction_id)
+        .fetch_one(ex)
+        .await)?;
+    Ok((there, false))
+}
+
+/// The transaction of this id, tombstones included.
+pub async fn get(store: &Store, id: Uuid) -> Result<PosTransaction, StoreError> {
+    let found: Option<PosTransaction> =
+        on_read!(store, |ex| sqlx::query_as(FIND).bind(id).fetch_optional(ex).await)?;
+    found.ok_or_else(|| StoreError::NotFound(format!("POS transaction `{id}`")))
+}
+
+/// The transaction that a system calls by this id, tombstones included.
+pub async fn find_by_external_id(
+    store: &Store,
+    system: SystemId,
+    external_id: &str,
+) -> Result<Option<PosTransaction>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_as(FIND_BY_EXTERNAL_ID)
+        .bind(system)
+        .bind(external_id)
+        .fetch_optional(ex)
+        .await)?)
+}
+
+/// Which transactions a list holds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter<'a> {
+    /// The only store that the caller may see.
+    pub scope: Option<&'a str>,
+    /// Only this store.
+    pub store_id: Option<&'a str>,
+    /// Only this system.
+    pub system_id: Option<SystemId>,
+    /// Only this state.
+    pub sync_status: Option<SyncStatus>,
+    /// Only those after this one in the list: its `transaction_time` and id.
+    pub before: Option<(DateTime<Utc>, Uuid)>,
+    /// How many, at most [`PAGE_MAX`].
+    pub limit: u32,
+}
+
+macro_rules! list_body {
+    ($filter:expr, $executor:expr) => {{
+        let mut query = QueryBuilder::new(LIST);
+        for store_id in [$filter.scope, $filter.store_id].into_iter().flatten() {
+            query.push(" AND store_id = ").push_bind(store_id);
+        }
+        if let Some(system_id) = $filter.system_id {
+            query.push(" AND system_id = ").push_bind(system_id);
+        }
+        if let Some(status) = $filter.sync_status {
+            query.push(" AND sync_status = ").push_bind(status);
+        }
+        if let Some((at, id)) = $filter.before {
+            query
+                .push(" AND (transaction_time, id) < (")
+                .push_bind(at)
+                .push(", ")
+                .push_bind(id)
+                .push(")");
+        }
+        query.push(" ORDER BY transaction_time DESC, id DESC LIMIT ");
+        query.push_bind(i64::from($filter.limit.min(PAGE_MAX)));
+        query.build_query_as().fetch_all($executor).await
+    }};
+}
+
+/// The newest transactions that are not gone.
+pub async fn list(store: &Store, filter: &Filter<'_>) -> Result<Vec<PosTransaction>, StoreError> {
+    Ok(on_read!(store, |ex| list_body!(filter, ex))?)
+}
+
+/// What a system has sold, as it is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Tally {
+    /// Rows that are not gone.
+    pub count: i64,
+    /// Different ids among them; fewer than rows would mean that something was doubled.
+    pub distinct_ids: i64,
+    /// The sum of their totals, in minor units.
+    pub total: i64,
+}
+
+/// Counts what a system has sold, to compare it with the vendor's own ledger.
+pub async fn tally(store: &Store, system: SystemId) -> Result<Tally, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_as(TALLY)
+        .bind(system)
+        .fetch_one(ex)
+        .await)?)
+}
+
+fn as_refused(refused: RefusedRecord) -> StoreError {
+    StoreError::Refused(sqlx::Error::Encode(refused.reason.into()))
+}
