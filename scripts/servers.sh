@@ -24,11 +24,15 @@ free_port() {
 
 scratch='' servers=() command_pid=''
 
+# What a script undoes itself before its servers end and its folder goes; overridden where needed.
+before_end() { :; }
+
 # Ends the servers, each noted as `signal:process`. Their data is thrown away, so the signal is the
 # quickest that they heed.
 clean_up() {
     local status=$? server
     trap - EXIT
+    before_end
     [ -z "$command_pid" ] || kill -TERM -- "-$command_pid" 2>/dev/null || true
     for server in "${servers[@]}"; do kill "-${server%%:*}" "${server##*:}" 2>/dev/null || true; done
     for server in "${servers[@]}"; do
