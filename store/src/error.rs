@@ -1,0 +1,86 @@
+//! What can go wrong below: each variant says what it means to the caller, and keeps its source.
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The named thing does not exist, or is deleted.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The change contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// What is stored cannot be what we wrote.
+    #[error("{what} is corrupt: {source}")]
+    Corrupt {
+        /// The table, column or file.
+        what: String,
+        /// Why we think so.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database is away or overloaded; the same call may succeed later.
+    #[error("the database does not answer: {0}")]
+    Busy(#[source] sqlx::Error),
+    /// A row that the database refuses (a constraint, an impossible value): repeating will not help.
+    #[error("the database refused the row: {0}")]
+    Refused(#[source] sqlx::Error),
+    /// The claim on a run was lost: another worker has it, or it was cancelled.
+    #[error("the claim on run {0} is lost")]
+    ClaimLost(crate::ids::RunId),
+    /// The outcome of a COMMIT is unknown: it may or may not have taken place.
+    #[error("the outcome of a commit is unknown: {0}")]
+    CommitUnknown(#[source] sqlx::Error),
+    /// The vault cannot open or seal.
+    #[error(transparent)]
+    Vault(#[from] crate::vault::VaultError),
+    /// The settings or the machine do not allow it.
+    #[error("{0}")]
+    Setup(String),
+    /// Any other error of the driver.
+    #[error("database error: {0}")]
+    Database(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::RowNotFound => Self::NotFound("the row".into()),
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::WorkerCrashed => Self::Busy(error),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                Self::Corrupt { what: "a row".into(), source: Box::new(error) }
+            }
+            sqlx::Error::Encode(_) => Self::Refused(error),
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                // Class 08 connection, 40 rollback (deadlock, serialization), 53 resources,
+                // 55P03 lock timeout, 57 operator intervention (shutdown, statement timeout).
+                Some(code)
+                    if code.len() == 5
+                        && (["08", "40", "53", "57"].contains(&&code[..2]) || code == "55P03") =>
+                {
+                    Self::Busy(error)
+                }
+                // PostgreSQL class 22 (data exception) and 23 (constraint).
+                Some(code) if code.len() == 5 && ["22", "23"].contains(&&code[..2]) => Self::Refused(error),
+                // SQLite: 5 busy, 6 locked, with extended codes above the low byte; 19 constraint, 18 too big.
+                Some(code) if code.len() < 5 => match code.parse::<u32>().map(|code| code & 0xff) {
+                    Ok(5 | 6 | 10 | 13) => Self::Busy(error),
+                    Ok(18 | 19 | 20) => Self::Refused(error),
+                    _ => Self::Database(error),
+                },
+                _ => Self::Database(error),
+            },
+            _ => Self::Database(error),
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! `external_systems`: one configured connection to an outside system, its schedule and its health.
+//!
+//! What a person configures is written by [`insert`] and [`save`] (which counts `version` up, so that
+//! every process notices); what runs find out is written by [`record_outcome`]; the schedule moves by
+//! compare-and-set in [`advance`]. A transaction that also touches a run touches the run first: the
+//! same order everywhere, so that no two of them wait for each other.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use sqlx::QueryBuilder;
+use sqlx::types::Json;
+
+use crate::error::StoreError;
+use crate::ids::{SystemId, UserId};
+use crate::money::Currency;
+use crate::pool::{Store, Tx};
+use crate::text_enum::{SyncStatus, SystemStatus, SystemType};
+use crate::{on_read, on_tx, on_write};
+
+/// A row of `external_systems`. Secrets stay sealed; see [`credentials`].
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ExternalSystem {
+    /// The id, which never changes.
+    pub id: SystemId,
+    /// What people call it.
+    pub name: String,
+    /// What it is.
+    #[sqlx(rename = "type")]
+    pub system_type: SystemType,
+    /// The vendor manifest that describes it.
+    pub provider: String,
+    /// Counts configuration changes; caches of connections are keyed by it.
+    pub version: i64,
+    /// See [`SystemStatus`].
+    pub status: SystemStatus,
+    /// No scheduled runs until resumed.
+    pub paused: bool,
+    /// Why it is paused, in a person's words.
+    pub paused_note: Option<String>,
+    /// The store it belongs to; `None` is the whole chain.
+    pub store_id: Option<String>,
+    /// The vendor's shop id → our store id.
+    pub store_map: Json<BTreeMap<String, String>>,
+    /// Where the vendor answers, when the manifest does not say.
+    pub api_endpoint: Option<String>,
+    /// Where the vendor posts to, as registered with it.
+    pub webhook_url: Option<String>,
+    /// The credentials, sealed as one.
+    pub sealed_credentials: Option<Vec<u8>>,
+    /// The webhook secrets, sealed as one.
+    pub sealed_webhook_secrets: Option<Vec<u8>>,
+    /// The names of the credentials that are set; the values are sealed.
+    pub credential_names: Json<BTreeMap<String, bool>>,
+    /// `signature`, or `none` where an admin gave up verification.
+    pub webhook_verification: String,
+    /// Vendor settings that are no secrets.
+    pub config: Json<Map<String, Value>>,
+    /// The IANA zone of its schedule and of naive times.
+    pub timezone: String,
+    /// The currency of amounts that name none.
+    pub currency: Currency,
+    /// Whether scheduled runs are wanted.
+    pub sync_enabled: bool,
+    /// Seconds between scheduled runs.
+    pub sync_interval: Option<i64>,
+    /// A cron expression instead of an interval.
+    pub sync_cron: Option<String>,
+    /// When the next scheduled run is made: the slot plus this system's jitter.
+    pub next_sync_at: Option<DateTime<Utc>>,
+    /// The slot of the next scheduled run.
+    pub next_slot_at: Option<DateTime<Utc>>,
+    /// When the last run ended.
+    pub last_sync_at: Option<DateTime<Utc>>,
+    /// How the last run ended.
+    pub last_sync_status: Option<SyncStatus>,
+    /// What the last failed run or test said; cleared by a success.
+    pub last_error: Option<String>,
+    /// Failed runs since the last success.
+    pub consecutive_failures: i64,
+    /// Who made it.
+    pub created_by: Option<UserId>,
+    /// When.
+    pub created_at: DateTime<Utc>,
+    /// When the configuration last changed.
+    pub updated_at: DateTime<Utc>,
+    /// A deleted system keeps its records and nothing else.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+impl ExternalSystem {
+    /// The associated data its credentials are sealed with: a ciphertext moved to another row does not open.
+    #[must_use]
+    pub fn credentials_aad(id: SystemId) -> String {
+        format!("external_systems/{id}/credentials")
+    }
+
+    /// The associated data its webhook secrets are sealed with.
+    #[must_use]
+    pub fn webhook_secrets_aad(id: SystemId) -> String {
+        format!("external_systems/{id}/webhook_secrets")
+    }
+
+    /// Whether the scheduler makes runs for it: active, or in error (one probe per cool-down).
+    #[must_use]
+    pub fn is_scheduled(&self) -> bool {
+        self.deleted_at.is_none()
+            && !self.paused
+            && self.sync_enabled
+            && matches!(self.status, SystemStatus::Active | SystemStatus::Error)
+    }
+}
+
+/// The opened credentials of a system, by name; empty when none are set.
+pub fn credentials(
+    store: &Store,
+    system: &ExternalSystem,
+) -> Result<BTreeMap<String, SecretString>, StoreError> {
+    match &system.sealed_credentials {
+        None => Ok(BTreeMap::new()),
+        Some(sealed) => {
+            Ok(store.vault().open_map(sealed, &ExternalSystem::credentials_aad(system.id))?)
+        }
+    }
+}
+
+/// Puts credentials into a row that is about to be inserted or saved; an empty map removes them.
+pub fn set_credentials(
+    store: &Store,
+    system: &mut ExternalSystem,
+    secrets: &BTreeMap<String, SecretString>,
+) -> Result<(), StoreError> {
+    system.credential_names = Json(secrets.keys().map(|name| (name.clone(), true)).collect());
+    system.sealed_credentials = if secrets.is_empty() {
+        None
+    } else {
+        Some(store.vault().seal_map(secrets, &ExternalSystem::credentials_aad(system.id))?)
+    };
+    Ok(())
+}
+
+/// Seals the webhook secrets of a row that is about to be inserted or saved.
+pub fn set_webhook_secrets(
+    store: &Store,
+    system: &mut ExternalSystem,
+    secrets: &BTreeMap<String, SecretString>,
+) -> Result<(), StoreError> {
+    system.sealed_webhook_secrets = if secrets.is_empty() {
+        None
+    } else {
+        Some(store.vault().seal_map(secrets, &ExternalSystem::webhook_secrets_aad(system.id))?)
+    };
+    Ok(())
+}
+
+/// The opened webhook secrets of a system, by name.
+pub fn webhook_secrets(
+    store: &Store,
+    system: &ExternalSystem,
+) -> Result<BTreeMap<String, SecretString>, StoreError> {
+    match &system.sealed_webhook_secrets {
+        None => Ok(BTreeMap::new()),
+        Some(sealed) => {
+            Ok(store.vault().open_map(sealed, &ExternalSystem::webhook_secrets_aad(system.id))?)
+        }
+    }
+}
+
+/// A row with nothing in it but a name: fill it in, then [`insert`] it.
+#[must_use]
+pub fn blank(store: &Store, name: &str, system_type: SystemType, provider: &str) -> ExternalSystem {
+    let now = store.clock().now();
+    ExternalSystem {
+        id: SystemId(store.clock().new_id()),
+        name: name.to_owned(),
+        system_type,
+        provider: provider.to_owned(),
+        version: 1,
+        status: SystemStatus::Inactive,
+        paused: false,
+        paused_note: None,
+        store_id: None,
+        store_map: Json(BTreeMap::new()),
+        api_endpoint: None,
+        webhook_url: None,
+        sealed_credentials: None,
+        sealed_webhook_secrets: None,
+        credential_names: Json(BTreeMap::new()),
+        webhook_verification: "signature".into(),
+        config: Json(Map::new()),
+        timezone: "Asia/Shanghai".into(),
+        currency: Currency::CNY,
+        sync_enabled: true,
+        sync_interval: Some(300),
+        sync_cron: None,
+        next_sync_at: None,
+        next_slot_at: None,
+        last_sync_at: None,
+        last_sync_status: None,
+        last_error: None,
+        consecutive_failures: 0,
+        created_by: None,
+        created_at: now,
+        updated_at: now,
+        deleted_at: None,
+    }
+}
+
+const INSERT: &str = "INSERT INTO external_systems (id, name, type, provider, version, status, paused, \
+    paused_note, store_id, store_map, api_endpoint, webhook_url, sealed_credentials, sealed_webhook_secrets, \
+    credential_names, webhook_verification, config, timezone, currency, sync_enabled, sync_interval, sync_cron, \
+    next_sync_at, next_slot_at, consecutive_failures, created_by, created_at, updated_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+    $22, $23, $24, 0, $25, $26, $26)";
+
+/// Writes a new row.
+pub async fn insert(tx: &mut Tx, system: &ExternalSystem) -> Result<(), StoreError> {
+    on_tx!(tx, |ex| sqlx::query(INSERT)
+        .bind(system.id)
+        .bind(&system.name)
+        .bind(system.system_type)
+        .bind(&system.provider)
+        .bind(system.version)
+        .bind(system.status)
+        .bind(system.paused)
+        .bind(&system.paused_note)
+        .bind(&system.store_id)
+        .bind(&system.store_map)
+        .bind(&system.api_endpoint)
+        .bind(&system.webhook_url)
+        .bind(&system.sealed_credentials)
+        .bind(&system.sealed_webhook_secrets)
+        .bind(&system.credential_names)
+        .bind(&system.webhook_verification)
+        .bind(&system.config)
+        .bind(&system.timezone)
+        .bind(&system.currency)
+        .bind(system.sync_enabled)
+        .bind(system.sync_interval)
+        .bind(&system.sync_cron)
+        .bind(system.next_sync_at)
+        .bind(system.next_slot_at)
+        .bind(system.created_by)
+        .bind(system.created_at)
+        .execute(ex)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
+const SAVE: &str = "UPDATE external_systems SET name = $3, provider = $4, store_id = $5, store_map = $6, \
+    api_endpoint = $7, webhook_url = $8, sealed_credentials = $9, sealed_webhook_secrets = $10, \
+    credential_names = $11, webhook_verification = $12, config = $13, timezone = $14, currency = $15, \
+    sync_enabled = $16, sync_interval = $17, sync_cron = $18, paused = $19, paused_note = $20, \
+    status = COALESCE($21, status), next_sync_at = $22, next_slot_at = $23, updated_at = $24, \
+    version = version + 1 WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
+
+/// Writes a changed configuration, if nobody changed it since `system` was read; a conflict otherwise.
+///
+/// `status` is written only where the caller changes it: runs write it too, and must not be overwritten
+/// by an older reading.
+pub async fn save(
+    tx: &mut Tx,
+    system: &ExternalSystem,
+    status: Option<SystemStatus>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let affected = on_tx!(tx, |ex| sqlx::query(SAVE)
+        .bind(system.id)
+        .bind(system.version)
+        .bind(&system.name)
+        .bind(&system.provider)
+        .bind(&system.store_id)
+        .bind(&system.store_map)
+        .bind(&system.api_endpoint)
+        .bind(&system.webhook_url)
+        .bind(&system.sealed_credentials)
+        .bind(&system.sealed_webhook_secrets)
+        .bind(&system.credential_names)
+        .bind(&system.webhook_verification)
+        .bind(&system.config)
+        .bind(&system.timezone)
+        .bind(&system.currency)
+        .bind(system.sync_enabled)
+        .bind(system.sync_interval)
+        .bind(&system.sync_cron)
+        .bind(system.paused)
+        .bind(&system.paused_note)
+        .bind(status)
+        .bind(system.next_sync_at)
+        .bind(system.next_slot_at)
+        .bind(now)
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?;
+    if affected == 0 {
+        return Err(StoreError::Conflict(format!(
+            "system `{}` was changed or deleted meanwhile; read it again and repeat the change",
+            system.id
+        )));
+    }
+    Ok(())
+}
+
+const FIND: &str = "SELECT * FROM external_systems WHERE id = $1 AND deleted_at IS NULL";
+
+/// The system with this id, unless it is deleted.
+pub async fn find(store: &Store, id: SystemId) -> Result<Option<ExternalSystem>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_as(FIND).bind(id).fetch_optional(ex).await)?)
+}
+
+/// The system with this id; a deleted or unknown one is not found.
+pub async fn get(store: &Store, id: SystemId) -> Result<ExternalSystem, StoreError> {
+    find(store, id).await?.ok_or_else(|| StoreError::NotFound(format!("system `{id}`")))
+}
+
+/// Which systems to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter<'a> {
+    /// What the caller may see; `None` is everything.
+    pub scope: Option<&'a str>,
+    /// Only systems of this store.
+    pub store_id: Option<&'a str>,
+    /// Only this type.
+    pub system_type: Option<SystemType>,
+    /// Only this status.
+    pub status: Option<SystemStatus>,
+    /// Continue after this row of the page before.
+    pub after: Option<(DateTime<Utc>, SystemId)>,
+    /// The most rows.
+    pub limit: i64,
+}
+
+macro_rules! list_body {
+    ($filter:expr, $executor:expr) => {{
+        let mut query = QueryBuilder::new("SELECT * FROM external_systems WHERE deleted_at IS NULL");
+        if let Some(scope) = $filter.scope {
+            query.push(" AND store_id = ").push_bind(scope.to_owned());
+        }
+        if let Some(store_id) = $filter.store_id {
+            query.push(" AND store_id = ").push_bind(store_id.to_owned());
+        }
+        if let Some(system_type) = $filter.system_type {
+            query.push(" AND type = ").push_bind(system_type);
+        }
+        if let Some(status) = $filter.status {
+            query.push(" AND status = ").push_bind(status);
+        }
+        if let Some((at, id)) = $filter.after {
+            query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
+        }
+        query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind($filter.limit);
+        query.build_query_as::<ExternalSystem>().fetch_all($executor).await
+    }};
+}
+
+/// A page of systems, newest first.
+pub async fn list(store: &Store, filter: &Filter<'_>) -> Result<Vec<ExternalSystem>, StoreError> {
+    Ok(on_read!(store, |ex| list_body!(filter, ex))?)
+}
+
+const DUE: &str = "SELECT * FROM external_systems WHERE next_sync_at <= $1 AND deleted_at IS NULL \
+    ORDER BY next_sync_at, id LIMIT $2";
+
+/// Systems whose time has come.
+pub async fn due(store: &Store, now: DateTime<Utc>, limit: i64) -> Result<Vec<ExternalSystem>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_as(DUE).bind(now).bind(limit).fetch_all(ex).await)?)
+}
+
+const ADVANCE: &str = "UPDATE external_systems SET next_sync_at = $4, next_slot_at = $5 \
+    WHERE id = $1 AND version = $2 AND next_sync_at = $3 AND deleted_at IS NULL";
+
+/// Moves the schedule on, if nobody else has; `false` means somebody has.
+pub async fn advance(
+    tx: &mut Tx,
+    system: &ExternalSystem,
+    next_sync_at: Option<DateTime<Utc>>,
+    next_slot_at: Option<DateTime<Utc>>,
+) -> Result<bool, StoreError> {
+    let affected = on_tx!(tx, |ex| sqlx::query(ADVANCE)
+        .bind(system.id)
+        .bind(system.version)
+        .bind(system.next_sync_at)
+        .bind(next_sync_at)
+        .bind(next_slot_at)
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(affected == 1)
+}
+
+const RECORD_SUCCESS: &str = "UPDATE external_systems SET last_sync_at = $2, last_sync_status = $3, \
+    last_error = NULL, consecutive_failures = 0, status = CASE WHEN status = 'error' OR $4 THEN 'active' \
+    ELSE status END WHERE id = $1";
+const RECORD_FAILURE: &str = "UPDATE external_systems SET last_sync_at = $2, last_sync_status = $3, \
+    last_error = $4, consecutive_failures = consecutive_failures + 1, \
+    status = CASE WHEN $5 OR (status = 'active' AND consecutive_failures + 1 >= $6) THEN 'error' ELSE status END, \
+    next_sync_at = CASE WHEN next_sync_at IS NOT NULL AND ($5 OR status = 'error' OR consecutive_failures + 1 >= $6) \
+    AND next_sync_at < $7 THEN $7 ELSE next_sync_at END WHERE id = $1";
+
+/// What a finished run or test says about its system.
+#[derive(Debug, Clone)]
+pub enum Health<'a> {
+    /// It worked. `activate` is set by a connection test: only a test makes an inactive system active,
+    /// while any success brings a system in error back.
+    Working {
+        /// Success or partial.
+        status: SyncStatus,
+        /// Whether an inactive system becomes active.
+        activate: bool,
+    },
+    /// It did not.
+    Failing {
+        /// For a person.
+        error: &'a str,
+        /// The vendor refuses the credentials: error at once.
+        unauthorized: bool,
+        /// So many failures in a row put an active system into error.
+        breaker_failures: i64,
+        /// A system in error is not scheduled before this time.
+        cooldown_until: DateTime<Utc>,
+    },
+}
+
+/// Writes a run's outcome on its system, in the transaction that ends the run.
+pub async fn record_outcome(
+    tx: &mut Tx,
+    id: SystemId,
+    health: &Health<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    match health {
+        Health::Working { status, activate } => {
+            on_tx!(tx, |ex| sqlx::query(RECORD_SUCCESS)
+                .bind(id)
+                .bind(now)
+                .bind(*status)
+                .bind(*activate)
+                .execute(ex)
+                .await
+                .map(drop))?;
+        }
+        Health::Failing { error, unauthorized, breaker_failures, cooldown_until } => {
+            on_tx!(tx, |ex| sqlx::query(RECORD_FAILURE)
+                .bind(id)
+                .bind(now)
+                .bind(SyncStatus::Failed)
+                .bind((*error).to_owned())
+                .bind(*unauthorized)
+                .bind(*breaker_failures)
+                .bind(*cooldown_until)
+                .execute(ex)
+                .await
+                .map(drop))?;
+        }
+    }
+    Ok(())
+}
+
+const DELETE: &str = "UPDATE external_systems SET deleted_at = $3, updated_at = $3, version = version + 1, \
+    sealed_credentials = NULL, sealed_webhook_secrets = NULL, credential_names = $4, config = $4, \
+    sync_enabled = FALSE, next_sync_at = NULL, next_slot_at = NULL \
+    WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
+
+/// Deletes a system: secrets and settings are wiped, its records stay. Cancel its runs first.
+pub async fn delete(tx: &mut Tx, system: &ExternalSystem, now: DateTime<Utc>) -> Result<(), StoreError> {
+    let empty = Json(Map::new());
+    let affected = on_tx!(tx, |ex| sqlx::query(DELETE)
+        .bind(system.id)
+        .bind(system.version)
+        .bind(now)
+        .bind(&empty)
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?;
+    if affected == 0 {
+        return Err(StoreError::Conflict(format!(
+            "system `{}` was changed or deleted meanwhile; read it again and repeat",
+            system.id
+        )));
+    }
+    Ok(())
+}
+
+const SCHEDULE: &str = "UPDATE external_systems SET next_sync_at = $2, next_slot_at = $3 \
+    WHERE id = $1 AND next_sync_at IS NULL AND deleted_at IS NULL";
+
+/// Starts the schedule of a system that has none yet (it became active); a running one is left alone.
+pub async fn start_schedule(
+    store: &Store,
+    id: SystemId,
+    next_sync_at: DateTime<Utc>,
+    next_slot_at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    on_write!(store, |ex| sqlx::query(SCHEDULE)
+        .bind(id)
+        .bind(next_sync_at)
+        .bind(next_slot_at)
+        .execute(ex)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
+const UNSCHEDULED: &str = "SELECT * FROM external_systems WHERE next_sync_at IS NULL AND deleted_at IS NULL \
+    AND sync_enabled AND NOT paused AND status IN ('active', 'error') ORDER BY id LIMIT $1";
+
+/// Systems that ought to have a schedule and have none: they became active a moment ago.
+pub async fn unscheduled(store: &Store, limit: i64) -> Result<Vec<ExternalSystem>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_as(UNSCHEDULED).bind(limit).fetch_all(ex).await)?)
+}
+
+#[cfg(feature = "testing")]
+pub(crate) const STATEMENTS: &[(&str, &str)] = &[
+    ("external_systems::INSERT", INSERT),
+    ("external_systems::SAVE", SAVE),
+    ("external_systems::FIND", FIND),
+    ("external_systems::DUE", DUE),
+    ("external_systems::ADVANCE", ADVANCE),
+    ("external_systems::RECORD_SUCCESS", RECORD_SUCCESS),
+    ("external_systems::RECORD_FAILURE", RECORD_FAILURE),
+    ("external_systems::DELETE", DELETE),
+    ("external_systems::SCHEDULE", SCHEDULE),
+    ("external_systems::UNSCHEDULED", UNSCHEDULED),
+];
