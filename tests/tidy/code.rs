@@ -6,6 +6,9 @@ use crate::source::{File, Kind, code_lines, files, stretches};
 /// A file longer than this holds more than one idea. Unit tests at its bottom do not count.
 const FILE_LINES_MAX: usize = 500;
 
+/// A file of tests is a list of sentences, which may be longer.
+const TEST_FILE_LINES_MAX: usize = 800;
+
 /// Nothing in the tree is larger: what is generated or recorded in bulk does not belong here.
 const FILE_BYTES_MAX: usize = 512 * 1024;
 
@@ -23,7 +26,14 @@ fn files_hold_one_idea() {
                 .split("#[cfg(test)]\nmod tests")
                 .next()
                 .map_or(0, |text| text.lines().count());
-            if lines > FILE_LINES_MAX {
+            let tests = file.path.contains("tests/") || file.path.ends_with("/tests.rs");
+            if lines
+                > if tests {
+                    TEST_FILE_LINES_MAX
+                } else {
+                    FILE_LINES_MAX
+                }
+            {
                 findings.push(format!("{}: {lines} lines without its tests", file.path));
             }
         }
@@ -32,7 +42,7 @@ fn files_hold_one_idea() {
         }
     }
     report(
-        "files are at most 500 lines (split by idea, not by size) and half a megabyte",
+        "files are at most 500 lines (tests 800; split by idea, not by size) and half a megabyte",
         &findings,
     );
 }
@@ -72,7 +82,17 @@ const WALLS: [(&str, &[&str]); 10] = [
     ("poem_openapi", &["src/", "tests/"]),
     ("reqwest", &["jobs/src/vendor", "jobs/tests/", "tests/"]),
     ("sqlx", &["store/", "tests/"]),
-    ("anyhow", &["src/main.rs", "src/cli", "src/demo", "tests/"]),
+    (
+        "anyhow",
+        &[
+            "src/main.rs",
+            "src/cli",
+            "src/app",
+            "src/auth",
+            "src/demo",
+            "tests/",
+        ],
+    ),
 ];
 
 /// Whether code names a crate: `cron::…` where it is no part of a longer path, also not through
