@@ -3,6 +3,8 @@
 
 #[path = "tidy/code.rs"]
 mod code;
+#[path = "tidy/codes.rs"]
+mod codes;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/sql.rs"]

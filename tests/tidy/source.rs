@@ -23,7 +23,7 @@ impl File {
         self.has_extension("md")
     }
 
-    fn has_extension(&self, extension: &str) -> bool {
+    pub(crate) fn has_extension(&self, extension: &str) -> bool {
         Path::new(&self.path)
             .extension()
             .is_some_and(|it| it == extension)

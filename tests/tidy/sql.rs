@@ -66,7 +66,7 @@ fn sql_reads_the_same_on_both_databases() {
     let mut used = BTreeSet::new();
     let mut statements = 0;
     for file in files() {
-        let texts = if file.path.starts_with("migrations/") && file.path.ends_with(".sql") {
+        let texts = if file.path.starts_with("migrations/") && file.has_extension("sql") {
             migration_code(&file)
                 .into_iter()
                 .enumerate()
@@ -121,7 +121,7 @@ fn migrations_keep_to_the_portable_vocabulary() {
     let mut numbers = Vec::new();
     for file in files()
         .iter()
-        .filter(|file| file.path.starts_with("migrations/") && file.path.ends_with(".sql"))
+        .filter(|file| file.path.starts_with("migrations/") && file.has_extension("sql"))
     {
         let name = &file.path["migrations/".len()..];
         match name

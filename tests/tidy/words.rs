@@ -82,7 +82,7 @@ fn no_snapshot_is_left_behind() {
         if file.path.ends_with(".snap.new") {
             findings.push(format!("{}: accept it or delete it", file.path));
         }
-        if !file.path.ends_with(".snap") {
+        if !file.has_extension("snap") {
             continue;
         }
         let source = file
