@@ -1,0 +1,233 @@
+//! The only way in: a run is written in its cause's transaction, and its message rung after the commit.
+//!
+//! At most one run with an exclusive key is under way. A wish that meets one joins it: a pending run is
+//! hurried, a syncing one runs once more when it ends, and one with other parameters is a conflict that
+//! names it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use zhilian_sync_store::external_systems::ExternalSystem;
+use zhilian_sync_store::sync_logs::{self, NewRun};
+use zhilian_sync_store::{Lane, RunId, StoreError, SyncStatus, SystemId, Trigger, Tx, UserId};
+
+use crate::context::{Context, seconds};
+use crate::kinds::Kind;
+
+/// How often an insert that meets a run that ends at that moment is tried again.
+const RACE_ROUNDS: usize = 5;
+
+/// What a pull is asked to do; empty for the normal window.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullParameters {
+    /// Read from this time, whatever the watermark says; the watermark stays where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<DateTime<Utc>>,
+    /// Read up to this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<DateTime<Utc>>,
+}
+
+impl PullParameters {
+    /// Whether a range of the past was asked for.
+    #[must_use]
+    pub const fn is_backfill(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+}
+
+/// A wish for a run.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The kind of job.
+    pub kind: Kind,
+    /// For which system.
+    pub system: SystemId,
+    /// The stream of a pull; ignored by a connection test.
+    pub stream: String,
+    /// Why.
+    pub trigger: Trigger,
+    /// The slot, of a scheduled run.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// What a pull is asked to do.
+    pub parameters: PullParameters,
+    /// The run that is repeated.
+    pub retry_of: Option<RunId>,
+    /// Who asks.
+    pub requested_by: Option<UserId>,
+}
+
+/// What became of a wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enqueued {
+    /// A new run.
+    New(RunId),
+    /// A pending run, due now.
+    Hurried(RunId),
+    /// A syncing run, which will run once more.
+    Again(RunId),
+    /// Nothing: its slot has its run, or the run before it is still under way.
+    Covered,
+}
+
+impl Enqueued {
+    /// The run that fulfils the wish.
+    #[must_use]
+    pub const fn run(self) -> Option<RunId> {
+        match self {
+            Self::New(id) | Self::Hurried(id) | Self::Again(id) => Some(id),
+            Self::Covered => None,
+        }
+    }
+}
+
+impl Wish {
+    /// A person's wish to test a connection.
+    #[must_use]
+    pub fn connection_test(system: SystemId, requested_by: Option<UserId>) -> Self {
+        Self {
+            kind: Kind::ConnectionTest,
+            system,
+            stream: Kind::ConnectionTest.as_str().into(),
+            trigger: Trigger::Manual,
+            scheduled_for: None,
+            parameters: PullParameters::default(),
+            retry_of: None,
+            requested_by,
+        }
+    }
+
+    /// A person's wish to read a stream now.
+    #[must_use]
+    pub fn pull(system: SystemId, stream: &str, requested_by: Option<UserId>) -> Self {
+        Self {
+            kind: Kind::Pull,
+            stream: stream.into(),
+            ..Self::connection_test(system, requested_by)
+        }
+    }
+
+    /// The slot's wish to read a stream.
+    #[must_use]
+    pub fn scheduled(system: &ExternalSystem, stream: &str, slot: DateTime<Utc>) -> Self {
+        Self {
+            trigger: Trigger::Schedule,
+            scheduled_for: Some(slot),
+            ..Self::pull(system.id, stream, None)
+        }
+    }
+
+    /// At most one run with this key is under way.
+    fn exclusive_key(&self) -> String {
+        match self.kind {
+            Kind::ConnectionTest => format!("test/{}", self.system),
+            Kind::Pull if self.parameters.is_backfill() => {
+                let end = |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339()).unwrap_or_default();
+                format!(
+                    "backfill/{}/{}/{}..{}",
+                    self.system,
+                    self.stream,
+                    end(self.parameters.from),
+                    end(self.parameters.to)
+                )
+            }
+            Kind::Pull => format!("pull/{}/{}", self.system, self.stream),
+            Kind::Upkeep => Kind::Upkeep.as_str().into(),
+        }
+    }
+
+    fn new_run(&self, ctx: &Context, now: DateTime<Utc>) -> NewRun {
+        let parameters = (self.parameters != PullParameters::default())
+            .then(|| serde_json::to_string(&self.parameters).unwrap_or_default());
+        NewRun {
+            id: RunId(ctx.clock().new_id()),
+            system_id: Some(self.system),
+            kind: self.kind.as_str(),
+            sync_type: self.stream.clone(),
+            trigger: self.trigger,
+            lane: self.kind.lane(self.trigger),
+            exclusive_key: Some(self.exclusive_key()),
+            max_attempts: self.kind.max_attempts(&ctx.engine),
+            run_at: now,
+            deadline_at: Some(now + seconds(ctx.engine.run_deadline_secs)),
+            scheduled_for: self.scheduled_for,
+            parameters,
+            retry_of: self.retry_of,
+            requested_by: self.requested_by,
+            // The scheduler rings for its own runs, within the lane's high-water mark.
+            rung_at: (self.trigger != Trigger::Schedule).then_some(now),
+        }
+    }
+}
+
+/// Writes a wish in the caller's transaction. After the commit, hand the answer to [`ring`].
+pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued, StoreError> {
+    let now = ctx.clock().now();
+    let run = wish.new_run(ctx, now);
+    let key = wish.exclusive_key();
+    for _ in 0..RACE_ROUNDS {
+        if sync_logs::insert(tx, &run, now).await? {
+            return Ok(Enqueued::New(run.id));
+        }
+        if wish.trigger == Trigger::Schedule {
+            return Ok(Enqueued::Covered);
+        }
+        // None: it ended between the two statements, so the next insert meets nothing.
+        let Some(active) = sync_logs::find_active(tx, &key).await? else { continue };
+        if active.parameters != run.parameters {
+            return Err(StoreError::Conflict(format!(
+                "run `{}` of the same stream is under way with other parameters; wait for it or cancel it",
+                active.id
+            )));
+        }
+        let joined = match active.status {
+            SyncStatus::Pending if sync_logs::hurry(tx, active.id, Lane::Interactive, now).await? => {
+                Some(Enqueued::Hurried(active.id))
+            }
+            SyncStatus::Syncing if sync_logs::ask_again(tx, active.id, now).await? => {
+                Some(Enqueued::Again(active.id))
+            }
+            _ => None,
+        };
+        if let Some(joined) = joined {
+            return Ok(joined);
+        }
+    }
+    Err(StoreError::Conflict("runs of this stream start and end too fast to join one; try again".into()))
+}
+
+/// Rings for what was enqueued, after the commit. A queue that is away is no error: the row is there,
+/// and the scheduler rings for it.
+pub async fn ring(ctx: &Context, lane: Lane, enqueued: &[Enqueued]) {
+    let runs: Vec<RunId> = enqueued
+        .iter()
+        .filter_map(|one| match one {
+            Enqueued::New(id) | Enqueued::Hurried(id) => Some(*id),
+            Enqueued::Again(_) | Enqueued::Covered => None,
+        })
+        .collect();
+    if runs.is_empty() {
+        return;
+    }
+    let accepted = match ctx.queue.ring(lane, &runs).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            tracing::warn!(%error, lane = %lane, "the queue is away; the scheduler will ring");
+            0
+        }
+    };
+    if accepted < runs.len()
+        && let Err(error) = sync_logs::unring(&ctx.store, &runs[accepted..]).await
+    {
+        tracing::warn!(%error, "could not note that runs were not rung; they are rung again later");
+    }
+}
+
+/// Enqueues one wish in a transaction of its own, and rings.
+pub async fn start(ctx: &Context, wish: &Wish) -> Result<Enqueued, StoreError> {
+    let mut tx = ctx.store.begin().await?;
+    let enqueued = enqueue(ctx, &mut tx, wish).await?;
+    tx.commit().await?;
+    ring(ctx, wish.kind.lane(wish.trigger), &[enqueued]).await;
+    Ok(enqueued)
+}

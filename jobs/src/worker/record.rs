@@ -1,0 +1,229 @@
+//! Writes how an attempt ended: on the run, on its system, as an event, in one transaction.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use zhilian_sync_store::external_systems::{self, Health};
+use zhilian_sync_store::sync_logs::{self, AttemptError, Ending, Run};
+use zhilian_sync_store::{StoreError, SyncStatus, Trigger, events};
+
+use super::Done;
+use crate::backoff::RetryPolicy;
+use crate::context::{Context, seconds};
+use crate::enqueue::{self, Enqueued, PullParameters, Wish};
+use crate::kinds::Kind;
+use crate::outcome::{Action, JobError};
+
+/// How often recording is tried while the database is away, and how long between; after that the lease
+/// runs out and somebody else goes on with the run.
+const RECORD_DELAYS_MS: [u64; 6] = [100, 300, 1_000, 3_000, 5_000, 10_000];
+
+/// What becomes of the row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Decision {
+    /// It ends.
+    Finish { status: SyncStatus, unauthorized: bool },
+    /// Pending again, the attempt spent.
+    Retry { run_at: DateTime<Utc> },
+    /// Pending again, the attempt given back.
+    GiveBack { run_at: DateTime<Utc> },
+    /// Not ours to write any more.
+    Nothing,
+}
+
+/// The table of [`Action`] as code.
+fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy: RetryPolicy) -> Decision {
+    let fail = |unauthorized| Decision::Finish { status: SyncStatus::Failed, unauthorized };
+    let later = |delay: Duration| now + chrono::TimeDelta::from_std(delay).unwrap_or(chrono::TimeDelta::MAX);
+    let error = match result {
+        Ok(done) => return Decision::Finish { status: done.status, unauthorized: false },
+        Err(error) => error,
+    };
+    match error.action {
+        Action::Lost => Decision::Nothing,
+        Action::GiveUp => fail(false),
+        Action::Unauthorized => fail(true),
+        Action::Yield => Decision::GiveBack { run_at: now },
+        Action::Snooze(delay) => {
+            let run_at = later(delay);
+            if run.deadline_at.is_some_and(|deadline| run_at > deadline) {
+                fail(false)
+            } else {
+                Decision::GiveBack { run_at }
+            }
+        }
+        Action::Retry { .. } if run.attempt >= run.max_attempts => fail(false),
+        Action::Retry { after } => {
+            let attempt = u32::try_from(run.attempt).unwrap_or(u32::MAX);
+            let delay = policy.delay(attempt).max(after.unwrap_or_default());
+            Decision::Retry { run_at: later(delay) }
+        }
+    }
+}
+
+/// Records an outcome, patiently: the database may be away for a moment.
+pub(super) async fn record(ctx: &Context, run: &Run, result: Result<Done, JobError>) {
+    log(run, &result);
+    let decision = decide(run, &result, ctx.clock().now(), ctx.retry_policy());
+    if decision == Decision::Nothing {
+        return;
+    }
+    let mut delays = RECORD_DELAYS_MS.iter();
+    loop {
+        let error = match write(ctx, run, &result, &decision).await {
+            Ok(again) => {
+                if let Some(again) = again {
+                    enqueue::ring(ctx, again.lane, &[again.enqueued]).await;
+                }
+                return;
+            }
+            Err(StoreError::ClaimLost(_)) => {
+                tracing::info!("the run was ended by somebody else; nothing is written");
+                return;
+            }
+            Err(error) => error,
+        };
+        let Some(delay) = delays.next() else {
+            tracing::error!(%error, "could not record the outcome; the lease runs out and the run is taken up again");
+            return;
+        };
+        tracing::warn!(%error, "could not record the outcome yet");
+        tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_millis(*delay)).await;
+    }
+}
+
+/// A run to ring for after the commit.
+struct Again {
+    lane: zhilian_sync_store::Lane,
+    enqueued: Enqueued,
+}
+
+async fn write(
+    ctx: &Context,
+    run: &Run,
+    result: &Result<Done, JobError>,
+    decision: &Decision,
+) -> Result<Option<Again>, StoreError> {
+    let now = ctx.clock().now();
+    let details = result.as_ref().err().and_then(|error| attempt_errors(run, error, now));
+    let ending = Ending {
+        error_code: result.as_ref().err().map(|error| error.code),
+        error_message: result.as_ref().err().map(|error| error.message.as_str()),
+        error_details: details.as_deref().or(run.error_details.as_deref()),
+    };
+    let mut tx = ctx.store.begin().await?;
+    let mut again = None;
+    match decision {
+        Decision::Nothing => {}
+        Decision::Retry { run_at } => sync_logs::retry(&mut tx, run.claim(), *run_at, &ending, now).await?,
+        Decision::GiveBack { run_at } => {
+            // Nothing failed, so nothing is left on the row but what earlier attempts said.
+            let kept = Ending {
+                error_code: run.error_code.as_deref(),
+                error_message: run.error_message.as_deref(),
+                error_details: run.error_details.as_deref(),
+            };
+            sync_logs::give_back(&mut tx, run.claim(), *run_at, &kept, now).await?;
+        }
+        Decision::Finish { status, unauthorized } => {
+            let ended = sync_logs::finish(&mut tx, run, *status, &ending, now).await?;
+            if ended.again && !unauthorized {
+                again = repeat(ctx, &mut tx, &ended).await?;
+            }
+            system_hears(ctx, &mut tx, &ended, *unauthorized).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(again)
+}
+
+/// Writes the run's end on its system and for live clients. Also used for runs whose worker died for
+/// the last time.
+pub(crate) async fn system_hears(
+    ctx: &Context,
+    tx: &mut zhilian_sync_store::Tx,
+    run: &Run,
+    unauthorized: bool,
+) -> Result<(), StoreError> {
+    let now = ctx.clock().now();
+    if let Some(system) = run.system_id {
+        let health = if run.status == SyncStatus::Failed {
+            Health::Failing {
+                error: run.error_message.as_deref().unwrap_or("the run failed"),
+                unauthorized,
+                breaker_failures: i64::from(ctx.engine.breaker_failures.max(1)),
+                cooldown_until: now + seconds(ctx.engine.breaker_cooldown_secs),
+            }
+        } else {
+            let activate = Kind::parse(&run.kind).is_some_and(Kind::activates);
+            Health::Working { status: run.status, activate }
+        };
+        external_systems::record_outcome(tx, system, &health, now).await?;
+    }
+    let data = serde_json::json!({ "kind": run.kind, "stream": run.sync_type, "status": run.status.as_str() });
+    events::insert(tx, ctx.clock().new_id(), "run.ended", run.system_id, Some(run.id), &data.to_string(), now).await
+}
+
+/// A run that was asked for once more while it was under way: its successor, in the same transaction.
+async fn repeat(
+    ctx: &Context,
+    tx: &mut zhilian_sync_store::Tx,
+    run: &Run,
+) -> Result<Option<Again>, StoreError> {
+    let (Some(system), Some(kind)) = (run.system_id, Kind::parse(&run.kind)) else { return Ok(None) };
+    let parameters = run.parameters.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let wish = Wish {
+        kind,
+        system,
+        stream: run.sync_type.clone(),
+        trigger: Trigger::Manual,
+        scheduled_for: None,
+        parameters: parameters.unwrap_or_else(PullParameters::default),
+        retry_of: Some(run.id),
+        requested_by: run.requested_by,
+    };
+    let enqueued = enqueue::enqueue(ctx, tx, &wish).await?;
+    Ok(Some(Again { lane: kind.lane(wish.trigger), enqueued }))
+}
+
+/// Every attempt's error so far with this one, as JSON; `None` where nothing failed.
+fn attempt_errors(run: &Run, error: &JobError, now: DateTime<Utc>) -> Option<String> {
+    if matches!(error.action, Action::Yield | Action::Lost) {
+        return None;
+    }
+    let mut errors = run.attempt_errors();
+    let this = AttemptError {
+        at: now,
+        attempt: run.attempt,
+        code: error.code.to_owned(),
+        message: error.message.clone(),
+    };
+    // A run that is postponed many times says so once.
+    if matches!(error.action, Action::Snooze(_)) {
+        errors.retain(|kept| kept.code != this.code);
+    }
+    errors.push(this);
+    serde_json::to_string(&errors).ok()
+}
+
+fn log(run: &Run, result: &Result<Done, JobError>) {
+    match result {
+        Ok(done) => tracing::info!(run.status = %done.status, "run ended"),
+        Err(error) => {
+            let cause = error.source.as_ref().map(tracing::field::display);
+            match error.action {
+                Action::Yield | Action::Snooze(_) => {
+                    tracing::info!(run.code = error.code, "run goes on later: {}", error.message);
+                }
+                Action::Lost => tracing::info!(run.code = error.code, "run is not ours any more"),
+                _ => tracing::warn!(
+                    run.code = error.code,
+                    run.attempts_max = run.max_attempts,
+                    cause,
+                    "attempt failed: {}",
+                    error.message
+                ),
+            }
+        }
+    }
+}
