@@ -1,0 +1,215 @@
+//! THE ROUTE TABLE: every path, its method, its operation and who may call it, top to bottom.
+//!
+//! The access check reads this table before a handler runs, the document shows it, and a test walks it.
+//! A handler whose operation is not here cannot be reached. The layers around the handlers, from the
+//! outside in: request id and log span, time limit, panic guard, route and access check, handler.
+
+use poem::http::Method;
+use poem::{Endpoint, IntoEndpoint as _, Response, Route as Router};
+use poem_openapi::{OpenApiService, Tags};
+
+use crate::app::App;
+
+use access::Access::{self, Needs, Public};
+use access::Permission::{
+    CreateTransactions, DeleteSystems, ManageRuns, SeeRecords, SeeRuns, SeeSystems, TestSystems, UseSession,
+    WriteSystems,
+};
+
+pub mod access;
+pub mod answer;
+pub mod body;
+pub mod caller;
+pub mod document;
+pub mod edge;
+pub mod health;
+pub mod page;
+pub mod pos;
+pub mod problem;
+pub mod runs;
+pub mod session;
+pub mod systems;
+pub mod values;
+
+/// Where the API begins.
+pub const BASE: &str = "/api/v1";
+
+/// One line of the table.
+#[derive(Debug)]
+pub struct Route {
+    /// The path below [`BASE`]; `{…}` stands for any one segment.
+    pub path: &'static str,
+    /// The method.
+    pub method: Method,
+    /// The handler's name, which is the operation's id in the document.
+    pub operation: &'static str,
+    /// Who may call it.
+    pub access: Access,
+}
+
+const fn route(method: Method, path: &'static str, operation: &'static str, access: Access) -> Route {
+    Route {
+        path,
+        method,
+        operation,
+        access,
+    }
+}
+
+/// Every operation of the API.
+pub const ROUTES: &[Route] = &[
+    route(Method::POST, "/auth/login", "sign_in", Public),
+    route(Method::POST, "/auth/logout", "sign_out", Needs(UseSession)),
+    route(Method::GET, "/auth/me", "show_me", Needs(UseSession)),
+    route(
+        Method::POST,
+        "/integrations/systems",
+        "create_system",
+        Needs(WriteSystems),
+    ),
+    route(
+        Method::GET,
+        "/integrations/systems",
+        "list_systems",
+        Needs(SeeSystems),
+    ),
+    route(
+        Method::GET,
+        "/integrations/systems/{system_id}",
+        "show_system",
+        Needs(SeeSystems),
+    ),
+    route(
+        Method::PUT,
+        "/integrations/systems/{system_id}",
+        "update_system",
+        Needs(WriteSystems),
+    ),
+    route(
+        Method::DELETE,
+        "/integrations/systems/{system_id}",
+        "delete_system",
+        Needs(DeleteSystems),
+    ),
+    route(
+        Method::POST,
+        "/integrations/systems/{system_id}/test",
+        "test_system",
+        Needs(TestSystems),
+    ),
+    route(
+        Method::POST,
+        "/integrations/systems/{system_id}/sync",
+        "start_sync",
+        Needs(ManageRuns),
+    ),
+    route(
+        Method::POST,
+        "/integrations/systems/{system_id}/pause",
+        "pause_system",
+        Needs(WriteSystems),
+    ),
+    route(
+        Method::POST,
+        "/integrations/systems/{system_id}/resume",
+        "resume_system",
+        Needs(WriteSystems),
+    ),
+    route(
+        Method::GET,
+        "/integrations/sync-logs",
+        "list_runs",
+        Needs(SeeRuns),
+    ),
+    route(
+        Method::GET,
+        "/integrations/sync-logs/{run_id}",
+        "show_run",
+        Needs(SeeRuns),
+    ),
+    route(
+        Method::POST,
+        "/integrations/sync-logs/{run_id}/cancel",
+        "cancel_run",
+        Needs(ManageRuns),
+    ),
+    route(
+        Method::POST,
+        "/integrations/sync-logs/{run_id}/retry",
+        "retry_run",
+        Needs(ManageRuns),
+    ),
+    route(
+        Method::POST,
+        "/integrations/pos/{system_id}/transactions",
+        "create_transaction",
+        Needs(CreateTransactions),
+    ),
+    route(
+        Method::GET,
+        "/integrations/pos/transactions",
+        "list_transactions",
+        Needs(SeeRecords),
+    ),
+    route(Method::GET, "/health/live", "show_liveness", Public),
+    route(Method::GET, "/health/ready", "show_readiness", Public),
+];
+
+/// How the document groups operations.
+#[derive(Tags)]
+pub enum Tag {
+    /// Signing in and out.
+    Session,
+    /// Connections to outside systems.
+    Systems,
+    /// Runs: what was synchronised, when, with what outcome.
+    Runs,
+    /// Transactions of tills.
+    Pos,
+    /// Whether the service works.
+    Health,
+}
+
+/// The largest body of a request, put beside every request for whoever reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit(pub usize);
+
+type Handlers = (
+    session::Session,
+    systems::Systems,
+    runs::Runs,
+    pos::Pos,
+    health::Health,
+);
+
+/// The whole service as one endpoint: the API, its document, and the pages beside it.
+pub fn endpoint(app: &App) -> impl Endpoint<Output = Response> + use<> {
+    let document = document::document(&handlers(app));
+    let mut router = Router::new()
+        .at(format!("{BASE}/openapi.json"), document::json_endpoint(&document))
+        .at("/health/live", health::live_endpoint())
+        .at("/health/ready", health::ready_endpoint(app.clone()))
+        .nest(BASE, handlers(app).into_endpoint());
+    if app.settings().server.docs_enabled() {
+        router = router.at("/docs", document::page_endpoint(&document));
+    }
+    edge::Edge::new(app.clone(), router)
+}
+
+/// The document as it is served.
+pub fn openapi(app: &App) -> serde_json::Value {
+    document::document(&handlers(app))
+}
+
+fn handlers(app: &App) -> OpenApiService<Handlers, ()> {
+    let handlers = (
+        session::Session(app.clone()),
+        systems::Systems(app.clone()),
+        runs::Runs(app.clone()),
+        pos::Pos(app.clone()),
+        health::Health(app.clone()),
+    );
+    OpenApiService::new(handlers, "zhilian-sync", env!("CARGO_PKG_VERSION"))
+        .description("Keeps a restaurant chain's outside systems in step.")
+        .server(BASE)
+}

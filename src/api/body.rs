@@ -1,0 +1,300 @@
+//! Bodies of requests: declared once, which gives the struct, its place in the OpenAPI document, and a
+//! reader that reports every wrong field by name.
+//!
+//! Malformed JSON is a 400, wrong values are a 422 with all of them. Seed bodies accept fields that we
+//! do not know and name them; our own refuse them.
+
+use poem::http::StatusCode;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::{ParseFromJSON, Type};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde_json::{Map, Value};
+
+use super::BodyLimit;
+use super::problem::{FieldError, Problem};
+
+/// How deep JSON may be nested is serde's own limit (128); how many unknown fields are named is ours.
+const IGNORED_FIELDS_MAX: usize = 50;
+
+/// A body that [`request_body!`] declares.
+pub trait Schema: Sized + Send {
+    /// Its name in the document.
+    const NAME: &'static str;
+    /// Whether fields that it does not declare are accepted.
+    const ACCEPTS_UNKNOWN: bool;
+
+    /// Its fields, as the document shows them.
+    fn schema(registry: &mut Registry) -> MetaSchema;
+
+    /// Reads the declared fields out of `fields` and leaves the others there.
+    fn read(fields: &mut Map<String, Value>) -> Result<Self, Vec<FieldError>>;
+}
+
+/// A body that was read.
+#[derive(Debug)]
+pub struct Body<T> {
+    /// The declared fields.
+    pub value: T,
+    /// The names of the others.
+    pub ignored_fields: Vec<String>,
+    /// The body as it came.
+    pub raw: String,
+}
+
+/// Declares a body.
+///
+/// `accepts_unknown` or `refuses_unknown`, then a struct whose fields are types of `values`; `as "…"`
+/// gives a field another name outside.
+macro_rules! request_body {
+    (@name $field:ident as $name:literal) => { $name };
+    (@name $field:ident) => { stringify!($field) };
+    (@unknown accepts_unknown) => { true };
+    (@unknown refuses_unknown) => { false };
+    (
+        $(#[doc = $doc:literal])+
+        $unknown:ident struct $body:ident {
+            $($(#[doc = $field_doc:literal])+ $field:ident $(as $name:literal)?: $type:ty,)+
+        }
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Debug)]
+        pub struct $body {
+            $($(#[doc = $field_doc])+ pub $field: $type,)+
+        }
+
+        impl $crate::api::body::Schema for $body {
+            const NAME: &'static str = stringify!($body);
+            const ACCEPTS_UNKNOWN: bool = request_body!(@unknown $unknown);
+
+            fn schema(registry: &mut poem_openapi::registry::Registry) -> poem_openapi::registry::MetaSchema {
+                let fields = vec![
+                    $($crate::api::body::property::<$type>(
+                        registry, request_body!(@name $field $(as $name)?), concat!($($field_doc),+),
+                    ),)+
+                ];
+                $crate::api::body::object_schema(concat!($($doc),+), Self::ACCEPTS_UNKNOWN, fields)
+            }
+
+            fn read(
+                fields: &mut serde_json::Map<String, serde_json::Value>,
+            ) -> Result<Self, Vec<$crate::api::problem::FieldError>> {
+                let mut errors = Vec::new();
+                $(let $field = $crate::api::body::field::<$type>(
+                    fields, request_body!(@name $field $(as $name)?), &mut errors,
+                );)+
+                match ($($field,)+) {
+                    ($(Some($field),)+) if errors.is_empty() => Ok(Self { $($field),+ }),
+                    _ => Err(errors),
+                }
+            }
+        }
+    };
+}
+pub(super) use request_body;
+
+/// One property of a declared body; a helper of [`request_body!`].
+pub fn property<T: Type>(
+    registry: &mut Registry,
+    name: &'static str,
+    description: &'static str,
+) -> (&'static str, bool, MetaSchemaRef) {
+    T::register(registry);
+    let described = MetaSchema {
+        description: Some(description.trim()),
+        nullable: !T::IS_REQUIRED,
+        ..MetaSchema::ANY
+    };
+    (name, T::IS_REQUIRED, T::schema_ref().merge(described))
+}
+
+/// The schema of a declared body; a helper of [`request_body!`].
+pub fn object_schema(
+    description: &'static str,
+    accepts_unknown: bool,
+    fields: Vec<(&'static str, bool, MetaSchemaRef)>,
+) -> MetaSchema {
+    let unknown = accepts_unknown.then(|| Box::new(MetaSchemaRef::Inline(Box::new(MetaSchema::ANY))));
+    MetaSchema {
+        description: Some(description.trim()),
+        required: fields
+            .iter()
+            .filter(|(_, required, _)| *required)
+            .map(|(name, ..)| *name)
+            .collect(),
+        properties: fields
+            .into_iter()
+            .map(|(name, _, schema)| (name, schema))
+            .collect(),
+        additional_properties: unknown,
+        ..MetaSchema::new("object")
+    }
+}
+
+/// Reads one field; a helper of [`request_body!`].
+pub fn field<T: ParseFromJSON>(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    errors: &mut Vec<FieldError>,
+) -> Option<T> {
+    match T::parse_from_json(fields.remove(name)) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            errors.push(FieldError {
+                field: name.to_owned(),
+                detail: plain(error.into_message()),
+            });
+            None
+        }
+    }
+}
+
+/// Takes off what the framework puts around a message: type names that mean nothing to a caller, and
+/// the value that was sent.
+fn plain(message: String) -> String {
+    let mut message = message.as_str();
+    if let Some(rest) = message.strip_prefix("Expected input type \"") {
+        let expected = rest.split('"').next().unwrap_or_default();
+        return format!("is not of the type `{expected}`");
+    }
+    while let Some((_, rest)) = message
+        .strip_prefix("failed to parse \"")
+        .and_then(|message| message.split_once("\": "))
+    {
+        message = rest;
+    }
+    message
+        .split(" (occurred while parsing")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+impl<'a, T: Schema + 'static> ApiExtractor<'a> for Body<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_schema::<T, _>(T::NAME.to_owned(), T::schema);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let schema = MetaSchemaRef::Reference(T::NAME.to_owned());
+        let content = vec![MetaMediaType {
+            content_type: "application/json",
+            schema,
+        }];
+        Some(MetaRequest {
+            description: None,
+            content,
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        check_content_type(request)?;
+        let limit = request.data::<BodyLimit>().map_or(0, |limit| limit.0);
+        let bytes = body
+            .take()?
+            .into_bytes_limit(limit)
+            .await
+            .map_err(Problem::from)?;
+        Ok(parse(&bytes)?)
+    }
+}
+
+fn check_content_type(request: &Request) -> Result<(), Problem> {
+    let given = request.content_type().unwrap_or_default();
+    let essence = given
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
+        return Ok(());
+    }
+    let detail = "the body's content type is not JSON; expected `application/json`";
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        detail,
+    ))
+}
+
+fn parse<T: Schema>(bytes: &[u8]) -> Result<Body<T>, Problem> {
+    let malformed = |detail: String| Problem::bad_request("malformed_json", detail);
+    let raw = std::str::from_utf8(bytes).map_err(|_| malformed("the body is not UTF-8".to_owned()))?;
+    let mut fields = match serde_json::from_str(raw) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) => return Err(malformed("the body is not a JSON object".to_owned())),
+        Err(error) => return Err(malformed(format!("the body is not JSON: {error}"))),
+    };
+    let read = T::read(&mut fields);
+    let mut unknown: Vec<String> = fields.keys().take(IGNORED_FIELDS_MAX).cloned().collect();
+    unknown.sort();
+    let mut errors = read.as_ref().err().cloned().unwrap_or_default();
+    if !T::ACCEPTS_UNKNOWN {
+        let detail = || "is not a field of this request".to_owned();
+        errors.extend(unknown.iter().map(|field| FieldError {
+            field: field.clone(),
+            detail: detail(),
+        }));
+    }
+    match read {
+        Ok(value) if errors.is_empty() => Ok(Body {
+            value,
+            ignored_fields: unknown,
+            raw: raw.to_owned(),
+        }),
+        _ => Err(Problem::invalid(errors)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::types::MaybeUndefined;
+
+    use super::super::values::{Money, Text, Whole};
+    use super::*;
+
+    request_body! {
+        /// A dish.
+        accepts_unknown struct Dish {
+            /// What it is called.
+            name: Text<20>,
+            /// What it is.
+            dish_type as "type": Option<Text<20>>,
+            /// How many.
+            count: Option<Whole<1, 9>>,
+            /// What it costs.
+            price: MaybeUndefined<Money>,
+        }
+    }
+
+    fn refused(json: &str) -> String {
+        parse::<Dish>(json.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_wrong_field_is_reported_by_name() {
+        insta::assert_snapshot!(refused(r#"{"name": 5, "type": "", "count": 10, "price": []}"#), @"");
+        insta::assert_snapshot!(refused("{}"), @"");
+        insta::assert_snapshot!(refused("[]"), @"");
+        insta::assert_snapshot!(refused("{"), @"");
+    }
+
+    #[test]
+    fn unknown_fields_are_named() {
+        let body = parse::<Dish>(br#"{"name": "tofu", "type": "main", "spice": 3, "area": "B"}"#).unwrap();
+        assert_eq!(body.value.name.0, "tofu");
+        assert_eq!(body.value.dish_type.unwrap().0, "main");
+        assert_eq!(body.ignored_fields, ["area", "spice"]);
+        assert_eq!(body.value.price, MaybeUndefined::Undefined);
+    }
+}

@@ -1,0 +1,162 @@
+//! The outermost layer: names every request, limits its time, guards against panics, checks the route
+//! table, and turns whatever comes out into an answer with the headers that every answer has.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use poem::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use poem::{Endpoint, Request, Response, Route as Router};
+use tracing::Instrument as _;
+
+use super::access::{self, Access};
+use super::caller::{self, Origin};
+use super::problem::{self, Problem};
+use super::{BodyLimit, Route};
+use crate::app::App;
+
+/// The header that names a request.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A caller's own id is taken over up to this length.
+const REQUEST_ID_CHARS_MAX: usize = 64;
+
+/// All layers around the router.
+pub struct Edge {
+    app: App,
+    router: Router,
+}
+
+impl Edge {
+    /// Puts the layers around `router`.
+    pub const fn new(app: App, router: Router) -> Self {
+        Self { app, router }
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request,
+        route: Option<&Route>,
+        origin: &Origin,
+    ) -> poem::Result<Response> {
+        if let Some(Route {
+            access: Access::Needs(permission),
+            ..
+        }) = route
+        {
+            let caller = caller::authenticate(&self.app, &request, origin).await?;
+            if !caller.may(*permission) {
+                let detail = format!("the role `{}` may not do this", caller.role);
+                return Err(Problem::forbidden("forbidden", detail).into());
+            }
+            request.set_data(caller);
+        }
+        request.set_data(origin.clone());
+        request.set_data(BodyLimit(self.app.settings().server.body_bytes_max));
+        self.router.call(request).await
+    }
+
+    async fn guarded(&self, request: Request, route: Option<&Route>, origin: &Origin) -> Response {
+        let limit = Duration::from_secs(self.app.settings().server.request_timeout_secs);
+        let answer = AssertUnwindSafe(self.answer(request, route, origin)).catch_unwind();
+        let problem = match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(Ok(response))) => return response,
+            Ok(Ok(Err(error))) if error.is_from_response() => return error.into_response(),
+            Ok(Ok(Err(error))) => problem::from_poem(error),
+            // The panic hook has logged it with this request's span.
+            Ok(Err(_panic)) => Problem::internal(),
+            Err(_elapsed) => {
+                tracing::warn!(limit_secs = limit.as_secs(), "request took too long");
+                let detail = "the request took too long; it may still have had its effect";
+                Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+            }
+        };
+        problem.into_response_with(&origin.request_id)
+    }
+}
+
+impl Endpoint for Edge {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let server = &self.app.settings().server;
+        let origin = Origin {
+            request_id: request_id(request.headers())
+                .unwrap_or_else(|| self.app.store().clock().new_id().simple().to_string()),
+            address: caller::client_address(&request, &server.trusted_proxies),
+        };
+        let found = access::find(request.method(), request.uri().path());
+        // The route and not the path: a path may hold a secret.
+        let operation = found
+            .as_ref()
+            .ok()
+            .copied()
+            .flatten()
+            .map_or("-", |route| route.operation);
+        let span =
+            tracing::info_span!("request", request.id = %origin.request_id, http.operation = operation);
+        let started = Instant::now();
+        let mut response = async {
+            let response = match found {
+                Ok(route) => self.guarded(request, route, &origin).await,
+                Err(problem) => problem.into_response_with(&origin.request_id),
+            };
+            let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::debug!(http.status = response.status().as_u16(), duration_ms, "answered");
+            response
+        }
+        .instrument(span)
+        .await;
+        set_headers(
+            response.headers_mut(),
+            &origin.request_id,
+            server.public_url.starts_with("https:"),
+        );
+        Ok(response)
+    }
+}
+
+/// The caller's own name for the request, if it is fit for a log line.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (!id.is_empty() && id.len() <= REQUEST_ID_CHARS_MAX && id.chars().all(fit)).then(|| id.to_owned())
+}
+
+fn set_headers(headers: &mut HeaderMap, request_id: &str, https: bool) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    let mut default = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    default(header::X_FRAME_OPTIONS, "DENY");
+    default(header::REFERRER_POLICY, "no-referrer");
+    default(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    );
+    // Answers hold tokens and customers; no proxy is to keep them.
+    default(header::CACHE_CONTROL, "no-store");
+    if https {
+        default(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_from_outside_is_taken_only_if_it_is_harmless() {
+        let given = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, id.parse().unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(given("trace-1.2_3").as_deref(), Some("trace-1.2_3"));
+        assert_eq!(given("a b"), None);
+        assert_eq!(given("<script>"), None);
+        assert_eq!(given(&"x".repeat(65)), None);
+    }
+}

@@ -1,0 +1,363 @@
+//! Runs, which the seed calls sync logs: list, show with attempts and failures, cancel, retry.
+
+use poem::Request;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
+use uuid::Uuid;
+use zhilian_sync_jobs::enqueue::{self, PullParameters, Wish};
+use zhilian_sync_jobs::{Context, Kind};
+use zhilian_sync_store::sync_failures::{self, SyncFailure};
+use zhilian_sync_store::sync_logs::{self, Filter, Run};
+use zhilian_sync_store::{RunId, SyncStatus, SystemId, Trigger, audit_logs, external_systems, money};
+
+use super::Tag;
+use super::access::{Permission, in_scope};
+use super::answer::{Answer, Found};
+use super::caller::Caller;
+use super::page::{Limit, Page, Wanted};
+use super::problem::Problem;
+use super::values::{Choice, Json, Money, Text, Time};
+use crate::app::App;
+
+/// How many failures of a run are shown with it.
+const FAILURES_MAX: u32 = 100;
+
+/// The operations of this file.
+pub struct Runs(pub App);
+
+/// A run.
+#[derive(Debug, Object)]
+#[oai(rename = "SyncLog")]
+pub struct RunAnswer {
+    /// The id.
+    pub id: String,
+    /// The system; null for housekeeping.
+    pub system_id: Option<String>,
+    /// The stream, or `connection_test`.
+    pub sync_type: String,
+    /// The kind of job.
+    pub kind: String,
+    /// Why it exists.
+    pub trigger: Choice<Trigger>,
+    /// Where it stands.
+    pub status: Choice<SyncStatus>,
+    /// Attempts spent.
+    pub attempt: i64,
+    /// Attempts there are.
+    pub max_attempts: i64,
+    /// Not before this time.
+    pub run_at: Time,
+    /// The slot it was made for.
+    pub scheduled_for: Option<Time>,
+    /// Records seen.
+    pub records_total: i64,
+    /// Records stored.
+    pub records_success: i64,
+    /// Records that could not be mapped or stored.
+    pub records_failed: i64,
+    /// Records left out on purpose.
+    pub records_skipped: i64,
+    /// When it was first worked on.
+    pub started_at: Option<Time>,
+    /// When it ended.
+    pub completed_at: Option<Time>,
+    /// How long it took.
+    pub duration_seconds: Option<Money>,
+    /// Stable, for programs.
+    pub error_code: Option<String>,
+    /// For people: what went wrong and what to do.
+    pub error_message: Option<String>,
+    /// The run that it repeats.
+    pub retry_of: Option<String>,
+    /// Who asked for it.
+    pub requested_by: Option<String>,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+/// Runs that were started.
+#[derive(Debug, Object)]
+pub struct StartedAnswer {
+    /// One for each stream.
+    pub runs: Vec<RunAnswer>,
+}
+
+/// A run with everything that is known of it.
+#[derive(Debug, Object)]
+#[oai(rename = "SyncLogDetail")]
+pub struct RunDetail {
+    /// The run itself.
+    pub run: RunAnswer,
+    /// Every attempt that failed, oldest first.
+    pub attempts: Vec<AttemptAnswer>,
+    /// The first hundred records that could not be mapped or stored.
+    pub failures: Vec<FailureAnswer>,
+    /// What it was asked to do, where it was asked for something of its own.
+    pub parameters: Option<Json>,
+    /// A sample of what was asked, for those who may see it.
+    #[oai(skip_serializing_if_is_none)]
+    pub request_data: Option<Json>,
+    /// A sample of what was answered, for those who may see it.
+    #[oai(skip_serializing_if_is_none)]
+    pub response_data: Option<Json>,
+}
+
+/// A failed attempt.
+#[derive(Debug, Object)]
+pub struct AttemptAnswer {
+    /// When.
+    pub at: Time,
+    /// Which attempt.
+    pub attempt: i64,
+    /// Stable, for programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// A record that could not be mapped or stored.
+#[derive(Debug, Object)]
+pub struct FailureAnswer {
+    /// Its id.
+    pub id: String,
+    /// Of which stream.
+    pub stream: String,
+    /// The vendor's id of the record.
+    pub external_id: String,
+    /// `mapping` or `storing`.
+    pub stage: String,
+    /// Why.
+    pub reason: String,
+    /// How often.
+    pub occurrences: i64,
+    /// When a later version succeeded.
+    pub resolved_at: Option<Time>,
+    /// The record itself, for those who may see it.
+    #[oai(skip_serializing_if_is_none)]
+    pub raw: Option<Json>,
+}
+
+impl RunAnswer {
+    /// What is shown of a run everywhere.
+    pub fn new(run: &Run) -> Self {
+        let text = |id: &RunId| id.to_string();
+        Self {
+            id: run.id.to_string(),
+            system_id: run.system_id.map(|id| id.to_string()),
+            sync_type: run.sync_type.clone(),
+            kind: run.kind.clone(),
+            trigger: Choice(run.trigger),
+            status: Choice(run.status),
+            attempt: run.attempt,
+            max_attempts: run.max_attempts,
+            run_at: run.run_at.into(),
+            scheduled_for: run.scheduled_for.map(Time),
+            records_total: run.records_total,
+            records_success: run.records_success,
+            records_failed: run.records_failed,
+            records_skipped: run.records_skipped,
+            started_at: run.started_at.map(Time),
+            completed_at: run.completed_at.map(Time),
+            // Milliseconds are to seconds as thousandths to the whole.
+            duration_seconds: run.duration_ms.map(|ms| Money(money::json_number(ms, 3))),
+            error_code: run.error_code.clone(),
+            error_message: run.error_message.clone(),
+            retry_of: run.retry_of.as_ref().map(text),
+            requested_by: run.requested_by.map(|id| id.to_string()),
+            created_at: run.created_at.into(),
+        }
+    }
+}
+
+#[OpenApi]
+impl Runs {
+    /// List runs
+    #[oai(
+        path = "/integrations/sync-logs",
+        method = "get",
+        operation_id = "list_runs",
+        tag = "Tag::Runs"
+    )]
+    #[expect(clippy::too_many_arguments, reason = "one per query parameter")]
+    async fn list_runs(
+        &self,
+        request: &Request,
+        caller: Caller,
+        system_id: Query<Option<Uuid>>,
+        sync_type: Query<Option<Text<100>>>,
+        status: Query<Option<Choice<SyncStatus>>>,
+        limit: Query<Option<Limit>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Page<RunAnswer>, Problem> {
+        let wanted = Wanted::new(limit.0, cursor.0.as_deref())?;
+        let filter = Filter {
+            scope: caller.scope(),
+            system_id: system_id.0.map(SystemId),
+            sync_type: sync_type.0.as_ref().map(|text| text.0.as_str()),
+            status: status.0.map(|choice| choice.0),
+            after: wanted.after.map(|(at, id)| (at, RunId(id))),
+            limit: wanted.rows(),
+        };
+        let rows = sync_logs::list(self.0.store(), &filter).await?;
+        let position = |row: &Run| (row.created_at, row.id.0);
+        Ok(Page::new(rows, wanted, request.original_uri(), position, |row| {
+            RunAnswer::new(&row)
+        }))
+    }
+
+    /// Show a run with its attempts and failures
+    #[oai(
+        path = "/integrations/sync-logs/:run_id",
+        method = "get",
+        operation_id = "show_run",
+        tag = "Tag::Runs"
+    )]
+    async fn show_run(&self, caller: Caller, run_id: Path<Uuid>) -> Result<Found<RunDetail>, Problem> {
+        let run = visible(self.0.context(), &caller, run_id.0).await?;
+        let failures = sync_failures::list_of_run(self.0.store(), run.id, None, FAILURES_MAX).await?;
+        let samples = caller.may(Permission::SeeSamples);
+        let column = |text: &Option<String>| text.as_deref().map(Json::from_column);
+        let attempts = run.attempt_errors().into_iter().map(|error| AttemptAnswer {
+            at: error.at.into(),
+            attempt: error.attempt,
+            code: error.code,
+            message: error.message,
+        });
+        Ok(Answer(RunDetail {
+            run: RunAnswer::new(&run),
+            attempts: attempts.collect(),
+            failures: failures
+                .into_iter()
+                .map(|failure| failure_answer(failure, samples))
+                .collect(),
+            parameters: column(&run.parameters),
+            request_data: column(&run.request_data).filter(|_| samples),
+            response_data: column(&run.response_data).filter(|_| samples),
+        }))
+    }
+
+    /// Cancel a run
+    ///
+    /// What it has stored so far stays.
+    #[oai(
+        path = "/integrations/sync-logs/:run_id/cancel",
+        method = "post",
+        operation_id = "cancel_run",
+        tag = "Tag::Runs"
+    )]
+    async fn cancel_run(&self, caller: Caller, run_id: Path<Uuid>) -> Result<Found<RunAnswer>, Problem> {
+        let context = self.0.context();
+        let run = visible(context, &caller, run_id.0).await?;
+        let mut tx = context.store.begin().await?;
+        let reason = format!("cancelled by `{}`", caller.username);
+        let cancelled = sync_logs::cancel(&mut tx, run.id, &reason, context.clock().now()).await?;
+        let Some(cancelled) = cancelled else {
+            let detail = format!(
+                "the run has ended as `{}`; there is nothing to cancel",
+                run.status
+            );
+            return Err(Problem::conflict("run_ended", detail));
+        };
+        let id = run.id.to_string();
+        audit_logs::insert(&mut tx, context.clock(), caller.audit("run.cancel", "run", &id)).await?;
+        tx.commit().await?;
+        Ok(Answer(RunAnswer::new(&cancelled)))
+    }
+
+    /// Run again what failed
+    #[oai(
+        path = "/integrations/sync-logs/:run_id/retry",
+        method = "post",
+        operation_id = "retry_run",
+        tag = "Tag::Runs"
+    )]
+    async fn retry_run(&self, caller: Caller, run_id: Path<Uuid>) -> Result<Answer<202, RunAnswer>, Problem> {
+        let context = self.0.context();
+        let run = visible(context, &caller, run_id.0).await?;
+        let wish = retry_wish(&run, &caller)?;
+        // A deleted system runs nothing any more.
+        external_systems::get(&context.store, wish.system).await?;
+        let mut tx = context.store.begin().await?;
+        let enqueued = enqueue::enqueue(context, &mut tx, &wish).await?;
+        let id = run.id.to_string();
+        audit_logs::insert(&mut tx, context.clock(), caller.audit("run.retry", "run", &id)).await?;
+        tx.commit().await?;
+        enqueue::ring(context, wish.kind.lane(wish.trigger), &[enqueued]).await;
+        let retry = enqueued.run().unwrap_or(run.id);
+        Ok(Answer(RunAnswer::new(
+            &sync_logs::get(&context.store, retry).await?,
+        )))
+    }
+}
+
+/// The run, if it exists for this caller.
+async fn visible(context: &Context, caller: &Caller, id: Uuid) -> Result<Run, Problem> {
+    let missing = || Problem::not_found(format_args!("run `{id}`"));
+    let run = sync_logs::find(&context.store, RunId(id))
+        .await?
+        .ok_or_else(missing)?;
+    if caller.scope().is_none() {
+        return Ok(run);
+    }
+    let system = match run.system_id {
+        Some(system) => external_systems::find(&context.store, system).await?,
+        None => None,
+    };
+    let seen = system.is_some_and(|system| in_scope(caller.scope(), system.store_id.as_deref()));
+    if seen { Ok(run) } else { Err(missing()) }
+}
+
+/// The wish that repeats a run: the same stream with the same parameters, now.
+fn retry_wish(run: &Run, caller: &Caller) -> Result<Wish, Problem> {
+    let not_retryable = |detail: String| Problem::conflict("not_retryable", detail);
+    let (Some(kind @ (Kind::ConnectionTest | Kind::Pull)), Some(system)) =
+        (Kind::parse(&run.kind), run.system_id)
+    else {
+        return Err(not_retryable(format!(
+            "a run of kind `{}` is not repeated by hand",
+            run.kind
+        )));
+    };
+    if !matches!(
+        run.status,
+        SyncStatus::Failed | SyncStatus::Partial | SyncStatus::Cancelled
+    ) {
+        let detail = format!(
+            "the run is `{}`; only one that failed, was cancelled or is partial is repeated",
+            run.status
+        );
+        return Err(not_retryable(detail));
+    }
+    let parameters: PullParameters = match run.parameters.as_deref() {
+        None => PullParameters::default(),
+        Some(text) => serde_json::from_str(text).map_err(|error| {
+            tracing::error!(run.id = %run.id, %error, "the parameters of a run cannot be read");
+            Problem::internal()
+        })?,
+    };
+    let trigger = if parameters.is_backfill() {
+        Trigger::Backfill
+    } else {
+        Trigger::Manual
+    };
+    Ok(Wish {
+        kind,
+        trigger,
+        parameters,
+        retry_of: Some(run.id),
+        ..Wish::pull(system, &run.sync_type, Some(caller.user_id))
+    })
+}
+
+fn failure_answer(failure: SyncFailure, samples: bool) -> FailureAnswer {
+    FailureAnswer {
+        id: failure.id.to_string(),
+        stream: failure.stream,
+        external_id: failure.external_id,
+        stage: failure.stage.to_string(),
+        reason: failure.reason,
+        occurrences: failure.occurrences,
+        resolved_at: failure.resolved_at.map(Time),
+        raw: samples.then(|| Json::from_column(&failure.raw)),
+    }
+}

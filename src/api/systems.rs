@@ -1,0 +1,313 @@
+//! Connections to outside systems: create, list, show, change, delete, pause, test, synchronise.
+//!
+//! What a body may change and what that needs is in `systems/change.rs`; what is shown is in
+//! `systems/answer.rs`. Secrets go in and never out. Whatever concerns a system of another store does not
+//! exist for a caller who has a store.
+
+use poem::Request;
+use poem_openapi::OpenApi;
+use poem_openapi::param::{Path, Query};
+use uuid::Uuid;
+use zhilian_sync_jobs::Context;
+use zhilian_sync_store::audit_logs;
+use zhilian_sync_store::external_systems::{self, ExternalSystem, Filter};
+use zhilian_sync_store::sync_logs;
+use zhilian_sync_store::{SystemId, SystemStatus, SystemType};
+
+use super::Tag;
+use super::access::in_scope;
+use super::answer::{Answer, Either, Found};
+use super::body::{Body, request_body};
+use super::caller::Caller;
+use super::page::{Limit, Page, Wanted};
+use super::problem::Problem;
+use super::runs::{RunAnswer, StartedAnswer};
+use super::session::Success;
+use super::values::{Choice, Text, Time};
+use crate::app::App;
+
+use answer::SystemAnswer;
+use change::{NewSystem, SystemUpdate};
+use testing::TestAnswer;
+
+pub mod answer;
+pub mod change;
+mod starting;
+pub mod testing;
+
+/// The operations of this file.
+pub struct Systems(pub App);
+
+request_body! {
+    /// Why a system is paused.
+    refuses_unknown struct Pause {
+        /// In a person's words.
+        note: Option<Text<500>>,
+    }
+}
+
+request_body! {
+    /// What to synchronise; everything where nothing is named.
+    refuses_unknown struct SyncRequest {
+        /// One of the vendor's streams; all of them where absent.
+        stream: Option<Text<100>>,
+        /// Read again from this time, whatever was read before.
+        from: Option<Time>,
+        /// Read up to this time.
+        to: Option<Time>,
+    }
+}
+
+#[OpenApi]
+impl Systems {
+    /// Create a system
+    #[oai(
+        path = "/integrations/systems",
+        method = "post",
+        operation_id = "create_system",
+        tag = "Tag::Systems"
+    )]
+    async fn create_system(
+        &self,
+        caller: Caller,
+        body: Body<NewSystem>,
+    ) -> Result<Found<SystemAnswer>, Problem> {
+        let context = self.0.context();
+        let NewSystem {
+            name,
+            system_type,
+            provider,
+            ..
+        } = &body.value;
+        let mut system = external_systems::blank(&context.store, &name.0, system_type.0, &provider.0);
+        system.created_by = Some(caller.user_id);
+        system.store_id = caller.store_id.clone();
+        change::create(context, &caller, &mut system, body.value)?;
+        let store = &context.store;
+        let mut tx = store.begin().await?;
+        external_systems::insert(&mut tx, &system).await?;
+        audit(&mut tx, context, &caller, "system.create", &system).await?;
+        tx.commit().await?;
+        let answer = SystemAnswer::detailed(&system, &context.vendors);
+        Ok(Answer(answer.ignoring(body.ignored_fields)))
+    }
+
+    /// List systems
+    #[oai(
+        path = "/integrations/systems",
+        method = "get",
+        operation_id = "list_systems",
+        tag = "Tag::Systems"
+    )]
+    #[expect(clippy::too_many_arguments, reason = "one per query parameter")]
+    async fn list_systems(
+        &self,
+        request: &Request,
+        caller: Caller,
+        #[oai(name = "type")] system_type: Query<Option<Choice<SystemType>>>,
+        store_id: Query<Option<Text<64>>>,
+        status: Query<Option<Choice<SystemStatus>>>,
+        limit: Query<Option<Limit>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Page<SystemAnswer>, Problem> {
+        let wanted = Wanted::new(limit.0, cursor.0.as_deref())?;
+        let filter = Filter {
+            scope: caller.scope(),
+            store_id: store_id.0.as_ref().map(|text| text.0.as_str()),
+            system_type: system_type.0.map(|choice| choice.0),
+            status: status.0.map(|choice| choice.0),
+            after: wanted.after.map(|(at, id)| (at, SystemId(id))),
+            limit: wanted.rows(),
+        };
+        let rows = external_systems::list(self.0.store(), &filter).await?;
+        let position = |row: &ExternalSystem| (row.created_at, row.id.0);
+        Ok(Page::new(rows, wanted, request.original_uri(), position, |row| {
+            SystemAnswer::new(&row)
+        }))
+    }
+
+    /// Show a system
+    #[oai(
+        path = "/integrations/systems/:system_id",
+        method = "get",
+        operation_id = "show_system",
+        tag = "Tag::Systems"
+    )]
+    async fn show_system(
+        &self,
+        caller: Caller,
+        system_id: Path<Uuid>,
+    ) -> Result<Found<SystemAnswer>, Problem> {
+        let context = self.0.context();
+        let system = visible(context, &caller, system_id.0).await?;
+        Ok(Answer(SystemAnswer::detailed(&system, &context.vendors)))
+    }
+
+    /// Change a system
+    ///
+    /// What is absent stays as it is, and null takes a value away. A change of host, provider or
+    /// authentication needs the credentials again in the same request.
+    #[oai(
+        path = "/integrations/systems/:system_id",
+        method = "put",
+        operation_id = "update_system",
+        tag = "Tag::Systems"
+    )]
+    async fn update_system(
+        &self,
+        caller: Caller,
+        system_id: Path<Uuid>,
+        body: Body<SystemUpdate>,
+    ) -> Result<Found<SystemAnswer>, Problem> {
+        let context = self.0.context();
+        let mut system = visible(context, &caller, system_id.0).await?;
+        let status = change::update(context, &caller, &mut system, body.value)?;
+        let answer = self.save(&caller, "system.update", system, status).await?;
+        Ok(Answer(answer.ignoring(body.ignored_fields)))
+    }
+
+    /// Delete a system
+    ///
+    /// Its runs are cancelled and its secrets wiped; its records stay.
+    #[oai(
+        path = "/integrations/systems/:system_id",
+        method = "delete",
+        operation_id = "delete_system",
+        tag = "Tag::Systems"
+    )]
+    async fn delete_system(&self, caller: Caller, system_id: Path<Uuid>) -> Result<Found<Success>, Problem> {
+        let context = self.0.context();
+        let system = visible(context, &caller, system_id.0).await?;
+        let now = context.clock().now();
+        let mut tx = context.store.begin().await?;
+        sync_logs::cancel_all_of(&mut tx, system.id, "the system was deleted", now).await?;
+        external_systems::delete(&mut tx, &system, now).await?;
+        audit(&mut tx, context, &caller, "system.delete", &system).await?;
+        tx.commit().await?;
+        Ok(Success::answer(format!(
+            "system `{}` is deleted; its records are kept",
+            system.name
+        )))
+    }
+
+    /// Pause a system
+    ///
+    /// Nothing is synchronised by schedule until it is resumed; tests and manual runs still work.
+    #[oai(
+        path = "/integrations/systems/:system_id/pause",
+        method = "post",
+        operation_id = "pause_system",
+        tag = "Tag::Systems"
+    )]
+    async fn pause_system(
+        &self,
+        caller: Caller,
+        system_id: Path<Uuid>,
+        body: Body<Pause>,
+    ) -> Result<Found<SystemAnswer>, Problem> {
+        let mut system = visible(self.0.context(), &caller, system_id.0).await?;
+        system.paused = true;
+        system.paused_note = body.value.note.map(|note| note.0);
+        change::unschedule(&mut system);
+        self.save(&caller, "system.pause", system, None).await.map(Answer)
+    }
+
+    /// Resume a paused system
+    #[oai(
+        path = "/integrations/systems/:system_id/resume",
+        method = "post",
+        operation_id = "resume_system",
+        tag = "Tag::Systems"
+    )]
+    async fn resume_system(
+        &self,
+        caller: Caller,
+        system_id: Path<Uuid>,
+    ) -> Result<Found<SystemAnswer>, Problem> {
+        let mut system = visible(self.0.context(), &caller, system_id.0).await?;
+        system.paused = false;
+        system.paused_note = None;
+        // The scheduler gives it a fresh slot: what was missed is one run, not many.
+        change::unschedule(&mut system);
+        self.save(&caller, "system.resume", system, None)
+            .await
+            .map(Answer)
+    }
+
+    /// Test the connection
+    ///
+    /// Waits up to ten seconds for the outcome; then, or with `wait=0`, the run's id is answered to ask for
+    /// it later.
+    #[oai(
+        path = "/integrations/systems/:system_id/test",
+        method = "post",
+        operation_id = "test_system",
+        tag = "Tag::Systems"
+    )]
+    async fn test_system(
+        &self,
+        caller: Caller,
+        system_id: Path<Uuid>,
+        wait: Query<Option<String>>,
+    ) -> Result<Either<Found<TestAnswer>, Answer<202, RunAnswer>>, Problem> {
+        let system = visible(self.0.context(), &caller, system_id.0).await?;
+        let wait = !matches!(wait.0.as_deref(), Some("0" | "false"));
+        testing::test(&self.0, &caller, &system, wait).await
+    }
+
+    /// Synchronise now
+    #[oai(
+        path = "/integrations/systems/:system_id/sync",
+        method = "post",
+        operation_id = "start_sync",
+        tag = "Tag::Systems"
+    )]
+    async fn start_sync(
+        &self,
+        caller: Caller,
+        system_id: Path<Uuid>,
+        body: Body<SyncRequest>,
+    ) -> Result<Answer<202, StartedAnswer>, Problem> {
+        let system = visible(self.0.context(), &caller, system_id.0).await?;
+        starting::start(self.0.context(), &caller, &system, body.value)
+            .await
+            .map(Answer)
+    }
+
+    async fn save(
+        &self,
+        caller: &Caller,
+        action: &str,
+        system: ExternalSystem,
+        status: Option<SystemStatus>,
+    ) -> Result<SystemAnswer, Problem> {
+        let context = self.0.context();
+        let mut tx = context.store.begin().await?;
+        external_systems::save(&mut tx, &system, status, context.clock().now()).await?;
+        audit(&mut tx, context, caller, action, &system).await?;
+        tx.commit().await?;
+        let saved = external_systems::get(&context.store, system.id).await?;
+        Ok(SystemAnswer::detailed(&saved, &context.vendors))
+    }
+}
+
+/// The system, if it exists for this caller.
+pub async fn visible(context: &Context, caller: &Caller, id: Uuid) -> Result<ExternalSystem, Problem> {
+    let found = external_systems::find(&context.store, SystemId(id)).await?;
+    found
+        .filter(|system| in_scope(caller.scope(), system.store_id.as_deref()))
+        .ok_or_else(|| Problem::not_found(format_args!("system `{id}`")))
+}
+
+async fn audit(
+    tx: &mut zhilian_sync_store::Tx,
+    context: &Context,
+    caller: &Caller,
+    action: &str,
+    system: &ExternalSystem,
+) -> Result<(), Problem> {
+    let id = system.id.to_string();
+    let mut entry = caller.audit(action, "system", &id);
+    entry.store_id = system.store_id.as_deref();
+    Ok(audit_logs::insert(tx, context.clock(), entry).await?)
+}

@@ -1,0 +1,103 @@
+//! A manual synchronisation: one run for each stream, all in one transaction.
+
+use zhilian_sync_jobs::Context;
+use zhilian_sync_jobs::enqueue::{self, PullParameters, Wish};
+use zhilian_sync_store::external_systems::ExternalSystem;
+use zhilian_sync_store::{Lane, RunId, Trigger, audit_logs, sync_logs};
+
+use super::SyncRequest;
+use crate::api::caller::Caller;
+use crate::api::problem::Problem;
+use crate::api::runs::{RunAnswer, StartedAnswer};
+
+/// Makes the runs, rings for them, and shows them.
+pub(super) async fn start(
+    context: &Context,
+    caller: &Caller,
+    system: &ExternalSystem,
+    request: SyncRequest,
+) -> Result<StartedAnswer, Problem> {
+    let streams = streams(context, system, request.stream.map(|text| text.0))?;
+    let parameters = PullParameters {
+        from: request.from.map(|time| time.0),
+        to: request.to.map(|time| time.0),
+    };
+    if let (Some(from), Some(to)) = (parameters.from, parameters.to)
+        && from >= to
+    {
+        return Err(Problem::invalid_field("to", "is not after `from`"));
+    }
+    let trigger = if parameters.is_backfill() {
+        Trigger::Backfill
+    } else {
+        Trigger::Manual
+    };
+    let mut tx = context.store.begin().await?;
+    let mut enqueued = Vec::new();
+    for stream in &streams {
+        let wish = Wish {
+            trigger,
+            parameters: parameters.clone(),
+            ..Wish::pull(system.id, stream, Some(caller.user_id))
+        };
+        enqueued.push(enqueue::enqueue(context, &mut tx, &wish).await?);
+    }
+    let id = system.id.to_string();
+    let mut entry = caller.audit("system.sync", "system", &id);
+    entry.store_id = system.store_id.as_deref();
+    audit_logs::insert(&mut tx, context.clock(), entry).await?;
+    tx.commit().await?;
+    let lane = if trigger == Trigger::Manual {
+        Lane::Interactive
+    } else {
+        Lane::Syncs
+    };
+    enqueue::ring(context, lane, &enqueued).await;
+    let ids: Vec<RunId> = enqueued.iter().filter_map(|one| one.run()).collect();
+    let mut runs = Vec::new();
+    for id in ids {
+        runs.push(RunAnswer::new(&sync_logs::get(&context.store, id).await?));
+    }
+    Ok(StartedAnswer { runs })
+}
+
+fn streams(
+    context: &Context,
+    system: &ExternalSystem,
+    wanted: Option<String>,
+) -> Result<Vec<String>, Problem> {
+    let manifest = context
+        .vendors
+        .catalog()
+        .resolve(&system.provider, &system.config)
+        .map_err(|errors| {
+            Problem::conflict(
+                "not_set_up",
+                format!("the settings in `config` have mistakes: {errors}"),
+            )
+        })?;
+    let known: Vec<String> = manifest
+        .streams
+        .iter()
+        .map(|stream| stream.name.clone())
+        .collect();
+    match wanted {
+        Some(stream) if known.contains(&stream) => Ok(vec![stream]),
+        Some(_) => {
+            let known = known
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", ");
+            Err(Problem::invalid_field(
+                "stream",
+                format!("is not a stream of this vendor; expected one of {known}"),
+            ))
+        }
+        None if known.is_empty() => Err(Problem::conflict(
+            "not_set_up",
+            "this vendor has no streams; there is nothing to synchronise",
+        )),
+        None => Ok(known),
+    }
+}

@@ -1,0 +1,336 @@
+//! The wiring: opens the database with its key, the queue and the vendors, and runs the parts that a
+//! process is meant to run until it is told to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use zhilian_sync_jobs::queue::Queue;
+use zhilian_sync_jobs::vendor::Vendors;
+use zhilian_sync_jobs::{Context, scheduler, worker};
+use zhilian_sync_store::{Clock, Pool, PoolOptions, Store, Vault, installation};
+
+use crate::config::Settings;
+use crate::serve::Limits;
+use crate::{api, auth, serve};
+
+mod files;
+
+/// How often the database's time is asked for.
+const CLOCK_SAMPLE_EVERY: Duration = Duration::from_secs(30);
+
+/// Which part of the work a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessRole {
+    /// Everything.
+    All,
+    /// The HTTP API.
+    Api,
+    /// Runs.
+    Worker,
+    /// The clockwork that makes runs.
+    Scheduler,
+}
+
+impl ProcessRole {
+    /// Whether it answers requests.
+    #[must_use]
+    pub const fn serves_http(self) -> bool {
+        matches!(self, Self::All | Self::Api)
+    }
+
+    const fn works(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+
+    const fn schedules(self) -> bool {
+        matches!(self, Self::All | Self::Scheduler)
+    }
+}
+
+/// Everything a request or a job needs. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    settings: Settings,
+    context: Context,
+    gate: auth::Gate,
+    test_waiters: Arc<Semaphore>,
+    clock_skew_ms: AtomicI64,
+    lock: Option<files::Lock>,
+}
+
+/// A store, with the lock that keeps other processes away from its file.
+#[derive(Debug)]
+pub struct OpenedStore {
+    /// The store.
+    pub store: Store,
+    lock: Option<files::Lock>,
+}
+
+impl App {
+    /// Opens everything that a process of this role needs.
+    pub async fn open(settings: Settings, role: ProcessRole, clock: Clock) -> anyhow::Result<Self> {
+        check_role(&settings, role)?;
+        let OpenedStore { store, lock } = open_store(&settings, clock).await?;
+        let skew = store.follow_database_time().await?;
+        show_first_password(auth::ensure_first_admin(&store, &settings.auth).await?.as_ref());
+        let queue = match settings.redis.url.expose() {
+            "" => Queue::memory(&settings.queue),
+            url => Queue::redis(url, &settings.queue)
+                .await
+                .context("opening the queue")?,
+        };
+        let vendors =
+            Vendors::new(&settings.vendors, store.clone()).context("reading the vendor manifests")?;
+        let app = Self::assemble(settings, store, queue, vendors, lock);
+        app.0
+            .clock_skew_ms
+            .store(skew.num_milliseconds(), Ordering::Relaxed);
+        Ok(app)
+    }
+
+    /// Puts parts together that are open already, as tests do.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn from_parts(settings: Settings, store: Store, queue: Queue, vendors: Vendors) -> Self {
+        Self::assemble(settings, store, queue, vendors, None)
+    }
+
+    fn assemble(
+        settings: Settings,
+        store: Store,
+        queue: Queue,
+        vendors: Vendors,
+        lock: Option<files::Lock>,
+    ) -> Self {
+        let context = Context::new(
+            store,
+            queue,
+            vendors,
+            settings.engine.clone(),
+            settings.queue.clone(),
+        );
+        let test_waiters = Arc::new(Semaphore::new(settings.server.test_waiters_max));
+        let parts = Parts {
+            settings,
+            context,
+            gate: auth::Gate::default(),
+            test_waiters,
+            clock_skew_ms: AtomicI64::new(0),
+            lock,
+        };
+        Self(Arc::new(parts))
+    }
+
+    /// Runs the parts of `role` until `stop`, lets them finish what they have begun, and closes the
+    /// database. `listener` is needed by roles that serve HTTP.
+    pub async fn run(
+        &self,
+        role: ProcessRole,
+        listener: Option<TcpListener>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        tracing::info!(
+            role = ?role,
+            database = if self.settings().database.is_postgres() { "postgres" } else { "sqlite" },
+            queue = if self.settings().redis.url.is_empty() { "memory" } else { "redis" },
+            locked = self.0.lock.is_some(),
+            "started"
+        );
+        let http = async {
+            match listener.filter(|_| role.serves_http()) {
+                Some(listener) => self.serve_http(listener, stop.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let work = async {
+            if role.works() {
+                worker::serve(self.context().clone(), stop.clone()).await;
+            }
+        };
+        let schedule = async {
+            if role.schedules() {
+                scheduler::run(self.context().clone(), stop.clone()).await;
+            }
+        };
+        let (served, (), (), ()) = tokio::join!(http, work, schedule, self.follow_time(&stop));
+        self.store().close().await;
+        tracing::info!("stopped");
+        served
+    }
+
+    async fn serve_http(&self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+        let address = listener
+            .local_addr()
+            .context("reading the address that is listened on")?;
+        tracing::info!(address = %address, docs = self.settings().server.docs_enabled(), "listening");
+        let server = &self.settings().server;
+        let limits = Limits {
+            connections: server.max_connections,
+            drain: Duration::from_secs(server.drain_secs),
+        };
+        serve::serve(listener, api::endpoint(self), limits, stop)
+            .await
+            .context("serving HTTP")
+    }
+
+    /// Keeps the clock at the database's time, where several processes share one.
+    async fn follow_time(&self, stop: &CancellationToken) {
+        let mut ticks = tokio::time::interval(CLOCK_SAMPLE_EVERY);
+        ticks.tick().await;
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            match self.store().follow_database_time().await {
+                Ok(skew) => self
+                    .0
+                    .clock_skew_ms
+                    .store(skew.num_milliseconds(), Ordering::Relaxed),
+                Err(error) => tracing::warn!(%error, "cannot ask the database for its time"),
+            }
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// What jobs need.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.0.context
+    }
+
+    /// Every row.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.context.store
+    }
+
+    /// The gate before password checks.
+    pub(crate) fn gate(&self) -> &auth::Gate {
+        &self.0.gate
+    }
+
+    /// Places for callers who wait for a connection test.
+    pub(crate) fn test_waiters(&self) -> &Arc<Semaphore> {
+        &self.0.test_waiters
+    }
+
+    /// How far this machine's clock was from the database's when last asked.
+    pub(crate) fn clock_skew(&self) -> Duration {
+        Duration::from_millis(self.0.clock_skew_ms.load(Ordering::Relaxed).unsigned_abs())
+    }
+}
+
+/// Opens the database of these settings: one process for a file, the schema up to date, and a key that
+/// opens what is in it.
+pub async fn open_store(settings: &Settings, clock: Clock) -> anyhow::Result<OpenedStore> {
+    let (pool, lock) = connect(settings).await?;
+    pool.migrate().await?;
+    let key = &settings.vault.master_key;
+    let key = match &lock {
+        _ if !key.is_empty() => secrecy::SecretString::from(key.expose()),
+        Some(lock) => {
+            // The canary is asked for with a throw-away key: only its being there matters.
+            let probe = Store::new(
+                pool.clone(),
+                clock.clone(),
+                Vault::from_text(&zhilian_sync_store::vault::generate_key())?,
+            );
+            files::master_key(lock, installation::has_canary(&probe).await?)?
+        }
+        None => bail!(
+            "no master key; with PostgreSQL give 32 bytes of base64 in ZHILIAN_MASTER_KEY or \
+             ZHILIAN_MASTER_KEY_FILE, the same in every process (`openssl rand -base64 32` makes one)"
+        ),
+    };
+    let vault = Vault::from_text(&key).context("reading the master key")?;
+    let store = Store::new(pool, clock, vault);
+    installation::check_canary(&store).await?;
+    Ok(OpenedStore { store, lock })
+}
+
+/// Brings the schema up to date and does nothing else.
+pub async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    let (pool, _lock) = connect(settings).await?;
+    Ok(pool.migrate().await?)
+}
+
+async fn connect(settings: &Settings) -> anyhow::Result<(Pool, Option<files::Lock>)> {
+    let url = settings.database.url.expose();
+    let lock = if settings.database.is_postgres() {
+        None
+    } else {
+        Some(files::Lock::of_database(url)?)
+    };
+    let options = PoolOptions {
+        connections_max: settings.database.connections_max,
+        acquire_timeout: Duration::from_secs(settings.database.acquire_timeout_secs),
+    };
+    let pool = Pool::connect(url, options)
+        .await
+        .context("opening the database")?;
+    Ok((pool, lock))
+}
+
+/// Parts of the work can only be apart where they share a database and a queue.
+fn check_role(settings: &Settings, role: ProcessRole) -> anyhow::Result<()> {
+    if role == ProcessRole::All {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    if !settings.database.is_postgres() {
+        missing.push("PostgreSQL (DATABASE_URL=postgres://…)");
+    }
+    if settings.redis.url.is_empty() {
+        missing.push("Redis (REDIS_URL=redis://…)");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let role = format!("{role:?}").to_lowercase();
+    bail!(
+        "`--role {role}` shares its work with other processes and needs {}; without them run `serve`, which does all",
+        missing.join(" and ")
+    )
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the generated password is shown once, and must not stand in a log"
+)]
+fn show_first_password(password: Option<&secrecy::SecretString>) {
+    if let Some(password) = password {
+        eprintln!(
+            "\n  first start: sign in as `admin` with the password `{}`\n",
+            password.expose_secret()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_the_work_need_a_shared_database_and_queue() {
+        let settings = Settings::embedded();
+        assert!(check_role(&settings, ProcessRole::All).is_ok());
+        let error = check_role(&settings, ProcessRole::Worker)
+            .unwrap_err()
+            .to_string();
+        insta::assert_snapshot!(error, @"");
+        let mut shared = settings;
+        shared.database.url = "postgres://db/sync".into();
+        shared.redis.url = "redis://cache".into();
+        assert!(check_role(&shared, ProcessRole::Worker).is_ok());
+    }
+}

@@ -1,0 +1,219 @@
+//! Signing in: passwords checked slowly and a few at a time, sessions opened with a random token, and
+//! the first admin.
+//!
+//! The answer to an unknown user, an inactive one and a wrong password is the same and takes the same
+//! time. Of a token only its SHA-256 is stored.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+use zhilian_sync_store::audit_logs::{self, NewAuditLog};
+use zhilian_sync_store::passwords::{self, PasswordError};
+use zhilian_sync_store::sessions::{self, NewSession};
+use zhilian_sync_store::users::{self, NewUser, User};
+use zhilian_sync_store::{Role, Store, StoreError, installation};
+
+use crate::config::AuthSettings;
+
+pub use zhilian_sync_store::passwords::PASSWORD_CHARS_MIN;
+
+/// Each check takes 19 MiB and a core for some 20 ms.
+const CHECKS_AT_A_TIME: usize = 2;
+/// Sign-ins that may wait for their check; with both cores busy the last waits about a second.
+const CHECKS_WAITING_MAX: usize = 64;
+/// How much of a client's description is kept.
+const USER_AGENT_CHARS_MAX: usize = 200;
+
+/// Lets a few password checks run and some wait.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(CHECKS_AT_A_TIME)),
+            waiting: Arc::new(Semaphore::new(CHECKS_AT_A_TIME + CHECKS_WAITING_MAX)),
+        }
+    }
+}
+
+/// Why a sign-in was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No such user, an inactive one, or another password: nobody is told which.
+    #[error("the user name or the password is wrong")]
+    WrongCredentials,
+    /// More people sign in than passwords can be checked.
+    #[error("too many sign-ins at the moment; try again in a few seconds")]
+    TooMany,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Who asks to sign in, and from where.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// What the person typed.
+    pub username: &'a str,
+    /// The password.
+    pub password: &'a SecretString,
+    /// The client's address.
+    pub address: Option<&'a str>,
+    /// The client's program.
+    pub user_agent: Option<&'a str>,
+    /// The request.
+    pub request_id: &'a str,
+    /// How long the session lasts.
+    pub session: TimeDelta,
+}
+
+/// An open session.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// Who.
+    pub user: User,
+    /// The token; it is not stored, so this is the only time it is seen.
+    pub token: SecretString,
+    /// When the session ends by itself.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Checks a password and opens a session.
+pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result<SignedIn, Refusal> {
+    let Ok(_place) = gate.waiting.clone().try_acquire_owned() else {
+        return Err(Refusal::TooMany);
+    };
+    let found = users::find_by_username(store, attempt.username).await?;
+    let hash = found
+        .as_ref()
+        .filter(|user| user.active)
+        .map(|user| user.password_hash.clone());
+    let right = verify(gate, attempt.password.clone(), hash).await;
+    let (Some(user), true) = (found, right) else {
+        refuse(store, attempt).await?;
+        return Err(Refusal::WrongCredentials);
+    };
+    let (token, token_hash) = passwords::new_token();
+    let expires_at = store.clock().now() + attempt.session;
+    let user_agent: Option<String> = attempt
+        .user_agent
+        .map(|text| text.chars().take(USER_AGENT_CHARS_MAX).collect());
+    let mut tx = store.begin().await?;
+    let new = NewSession {
+        user_id: user.id,
+        token_hash,
+        address: attempt.address,
+        user_agent: user_agent.as_deref(),
+        expires_at,
+    };
+    sessions::insert(&mut tx, store.clock(), new).await?;
+    users::touch_login(&mut tx, store.clock(), user.id).await?;
+    let id = user.id.to_string();
+    let entry = NewAuditLog {
+        actor_id: Some(user.id),
+        actor_name: Some(&user.username),
+        address: attempt.address,
+        action: "session.sign_in",
+        entity: "user",
+        entity_id: Some(&id),
+        store_id: user.store_id.as_deref(),
+        request_id: Some(attempt.request_id),
+        detail: None,
+    };
+    audit_logs::insert(&mut tx, store.clock(), entry).await?;
+    tx.commit().await?;
+    Ok(SignedIn {
+        user,
+        token,
+        expires_at,
+    })
+}
+
+/// The hash of a new password, made where blocking is allowed.
+pub async fn hash(password: SecretString) -> anyhow::Result<String> {
+    let hashed: Result<String, PasswordError> =
+        tokio::task::spawn_blocking(move || passwords::hash(&password))
+            .await
+            .context("hashing a password")?;
+    Ok(hashed?)
+}
+
+/// Makes `admin` where there are no users yet; one of several processes wins. The generated password,
+/// if it was not given, to be shown once.
+pub async fn ensure_first_admin(
+    store: &Store,
+    settings: &AuthSettings,
+) -> anyhow::Result<Option<SecretString>> {
+    if users::count(store).await? > 0 {
+        return Ok(None);
+    }
+    let given = !settings.admin_password.is_empty();
+    let password = if given {
+        SecretString::from(settings.admin_password.expose())
+    } else {
+        // A quarter of a token is 64 bits, short enough to be typed once.
+        let (token, _) = passwords::new_token();
+        SecretString::from(&token.expose_secret()[..20])
+    };
+    let hash = hash(password.clone()).await?;
+    let mut tx = store.begin().await?;
+    if users::count_within(&mut tx).await? > 0
+        || !installation::claim_first_admin(&mut tx, store.clock().now()).await?
+    {
+        return Ok(None);
+    }
+    let new = NewUser {
+        username: "admin",
+        password_hash: &hash,
+        role: Role::Admin,
+        store_id: None,
+    };
+    let user = users::insert(&mut tx, store.clock(), new).await?;
+    let id = user.id.to_string();
+    let entry = NewAuditLog {
+        actor_name: Some("first start"),
+        action: "user.add",
+        entity: "user",
+        entity_id: Some(&id),
+        ..NewAuditLog::default()
+    };
+    audit_logs::insert(&mut tx, store.clock(), entry).await?;
+    tx.commit().await?;
+    tracing::info!(user.name = "admin", "made the first user");
+    Ok((!given).then_some(password))
+}
+
+/// Whether it is the password of this hash; without a hash it takes as long and says no.
+async fn verify(gate: &Gate, password: SecretString, hash: Option<String>) -> bool {
+    let _running = gate
+        .running
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    let verified = tokio::task::spawn_blocking(move || match hash {
+        Some(hash) => passwords::verify(&password, &hash),
+        None => passwords::verify_nobody(&password),
+    });
+    verified.await.unwrap_or(false)
+}
+
+async fn refuse(store: &Store, attempt: Attempt<'_>) -> Result<(), StoreError> {
+    // The name is not kept: people type passwords into that field.
+    tracing::info!(request.address = attempt.address, "sign-in refused");
+    let entry = NewAuditLog {
+        address: attempt.address,
+        action: "session.refused",
+        entity: "user",
+        request_id: Some(attempt.request_id),
+        ..NewAuditLog::default()
+    };
+    audit_logs::insert_alone(store, entry).await
+}

@@ -1,0 +1,98 @@
+//! `vendors list|check [FILE]`: what is known of vendors, and whether a manifest is right.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use zhilian_sync_jobs::vendor::{Catalog, CheckReport, Manifest, check_file};
+
+use crate::config::Settings;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VendorsCommand {
+    /// List the vendors that are known
+    List,
+    /// Check a manifest, or all that are known
+    Check {
+        /// The manifest; all that are known where absent
+        file: Option<PathBuf>,
+        /// A folder of the vendor's recorded answers, `<stream>.json`, to be mapped
+        #[arg(long, requires = "file", value_name = "FOLDER")]
+        payloads: Option<PathBuf>,
+    },
+}
+
+pub(super) fn run(command: VendorsCommand, settings: &Settings) -> anyhow::Result<ExitCode> {
+    match command {
+        VendorsCommand::List => list(settings).map(|()| ExitCode::SUCCESS),
+        VendorsCommand::Check { file: None, .. } => {
+            println!("{} manifests without mistakes", catalog(settings)?.names().len());
+            Ok(ExitCode::SUCCESS)
+        }
+        VendorsCommand::Check {
+            file: Some(file),
+            payloads,
+        } => Ok(match check_file(&file, payloads.as_deref()) {
+            Ok(report) => {
+                show(&report);
+                ExitCode::SUCCESS
+            }
+            Err(errors) => {
+                eprintln!("{errors}");
+                ExitCode::FAILURE
+            }
+        }),
+    }
+}
+
+fn catalog(settings: &Settings) -> anyhow::Result<Catalog> {
+    let folder = Some(settings.vendors.directory.as_str()).filter(|folder| !folder.is_empty());
+    Catalog::load(folder.map(Path::new)).context("reading the vendor manifests")
+}
+
+fn list(settings: &Settings) -> anyhow::Result<()> {
+    let catalog = catalog(settings)?;
+    for manifest in catalog.names().into_iter().filter_map(|name| catalog.get(name)) {
+        let types: Vec<&str> = manifest.types.iter().map(|one| one.as_str()).collect();
+        println!(
+            "{:<20} {:<28} {:<20} {}",
+            manifest.name,
+            manifest.title,
+            types.join(","),
+            streams(&manifest)
+        );
+    }
+    Ok(())
+}
+
+fn streams(manifest: &Manifest) -> String {
+    manifest
+        .streams
+        .iter()
+        .map(|stream| stream.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn show(report: &CheckReport) {
+    println!(
+        "`{}` has no mistakes; streams: {}",
+        report.manifest.name,
+        streams(&report.manifest)
+    );
+    for (file, mapped) in &report.payloads {
+        println!(
+            "  {file}: {} transactions, {} records, {} skipped, {} failed",
+            mapped.transactions.len(),
+            mapped.records.len(),
+            mapped.skipped,
+            mapped.failures.len()
+        );
+        for failure in &mapped.failures {
+            println!("    `{}`: {}", failure.external_id, failure.reason);
+        }
+    }
+}
