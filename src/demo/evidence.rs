@@ -1,0 +1,90 @@
+//! When the demo has shown enough: each system was pulled by its schedule, over several pages, and
+//! through every fault there is. A result without these would prove little.
+
+use crate::simulator::Counters;
+
+/// The fewest pages of the longest listing that a pull read from its first page to its last.
+const PAGES_MIN: u64 = 3;
+
+/// The fewest scheduled pulls that ended well, so that one at least continued where another ended.
+const PULLS_MIN: u64 = 2;
+
+/// What one system has been through.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Evidence {
+    /// What its vendor served and injected.
+    pub(super) vendor: Counters,
+    /// Its scheduled pulls that ended well.
+    pub(super) scheduled_pulls: u64,
+}
+
+impl Evidence {
+    /// What has not happened yet, in words; empty when it is enough.
+    #[must_use]
+    pub(super) fn missing(&self) -> Vec<String> {
+        let Self {
+            vendor,
+            scheduled_pulls,
+        } = self;
+        let at_least = [
+            (*scheduled_pulls, PULLS_MIN, "scheduled pulls that ended well"),
+            (vendor.longest_listing, PAGES_MIN, "pages in one pull"),
+            (vendor.too_many_requests, 1, "injected 429"),
+            (vendor.server_errors, 1, "injected 500"),
+            (vendor.duplicates, 1, "injected duplicate"),
+            (vendor.shifts, 1, "pages that moved while they were read"),
+        ];
+        at_least
+            .iter()
+            .filter(|(had, needed, _)| had < needed)
+            .map(|(had, needed, what)| format!("{had} of {needed} {what}"))
+            .collect()
+    }
+}
+
+impl std::fmt::Display for Evidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            vendor,
+            scheduled_pulls,
+        } = self;
+        write!(
+            f,
+            "{scheduled_pulls} scheduled pulls, {} pages (up to {} in one pull); injected: {} × 429, {} × 500, \
+             {} duplicates, {} shifted pages",
+            vendor.pages,
+            vendor.longest_listing,
+            vendor.too_many_requests,
+            vendor.server_errors,
+            vendor.duplicates,
+            vendor.shifts,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_not_enough_and_each_lack_is_named() {
+        let enough = Evidence {
+            vendor: Counters {
+                longest_listing: 3,
+                too_many_requests: 1,
+                server_errors: 1,
+                duplicates: 1,
+                shifts: 1,
+                ..Counters::default()
+            },
+            scheduled_pulls: 2,
+        };
+        assert_eq!(enough.missing(), [""; 0]);
+        assert_eq!(Evidence::default().missing().len(), 6);
+        let lacking = Evidence {
+            scheduled_pulls: 1,
+            ..enough
+        };
+        assert_eq!(lacking.missing(), ["1 of 2 scheduled pulls that ended well"]);
+    }
+}

@@ -1,0 +1,141 @@
+//! The demo's three shops: a simulated vendor each, and the system that is connected to it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use secrecy::SecretString;
+use zhilian_sync_jobs::Kind;
+use zhilian_sync_jobs::enqueue::{self, Wish};
+use zhilian_sync_store::sync_logs::Run;
+use zhilian_sync_store::{Clock, RunId, SyncStatus, SystemId, SystemType, Trigger, external_systems};
+
+use super::evidence::Evidence;
+use crate::app::App;
+use crate::simulator::{FaultPlan, Simulator, SimulatorSettings};
+
+/// The manifest that describes the simulated vendor.
+const PROVIDER: &str = "demo-pos";
+
+/// How far back the sales begin that were made before the start.
+const HISTORY_SPAN: Duration = Duration::from_mins(10);
+
+/// How much slower the tills are while nobody waits for a verdict: their ledgers are kept in memory.
+const LEISURE: u32 = 5;
+
+/// What one shop is like.
+struct Plan {
+    system: &'static str,
+    shop_name: &'static str,
+    shop_id: &'static str,
+    pace: Duration,
+    history: u32,
+    interval_secs: i64,
+}
+
+/// Different paces and schedules, and the same sale ids in each: ids are unique within a system only.
+const PLANS: [Plan; 3] = [
+    Plan {
+        system: "noodles",
+        shop_name: "牛肉面·人民路店",
+        shop_id: "shop-1",
+        pace: Duration::from_millis(100),
+        history: 240,
+        interval_secs: 2,
+    },
+    Plan {
+        system: "tea",
+        shop_name: "半山茶铺",
+        shop_id: "shop-2",
+        pace: Duration::from_millis(170),
+        history: 200,
+        interval_secs: 3,
+    },
+    Plan {
+        system: "hotpot",
+        shop_name: "老灶火锅",
+        shop_id: "shop-3",
+        pace: Duration::from_millis(60),
+        history: 320,
+        interval_secs: 2,
+    },
+];
+
+/// A system of the demo, its vendor, and what it has been through.
+pub(super) struct DemoSystem {
+    pub(super) id: SystemId,
+    pub(super) name: String,
+    pub(super) vendor: Simulator,
+    pub(super) scheduled_pulls: u64,
+    /// The last scheduled pull that ended well.
+    pub(super) last_pull: Option<RunId>,
+}
+
+impl DemoSystem {
+    /// Notes a run of this system that ended.
+    pub(super) fn note(&mut self, run: &Run) {
+        let is_pull = Kind::parse(&run.kind) == Some(Kind::Pull) && run.trigger == Trigger::Schedule;
+        if is_pull && run.status == SyncStatus::Success {
+            self.scheduled_pulls += 1;
+            self.last_pull = Some(run.id);
+        }
+    }
+
+    pub(super) fn evidence(&self) -> Evidence {
+        Evidence {
+            vendor: self.vendor.counters(),
+            scheduled_pulls: self.scheduled_pulls,
+        }
+    }
+}
+
+/// Opens the vendors, each on a port of its own.
+pub(super) async fn open(clock: &Clock, in_haste: bool) -> std::io::Result<Vec<Simulator>> {
+    let mut vendors = Vec::new();
+    for (seed, plan) in (1..).zip(&PLANS) {
+        let settings = SimulatorSettings {
+            shop_name: plan.shop_name.into(),
+            shop_id: plan.shop_id.into(),
+            api_key: SecretString::from(clock.new_id().simple().to_string()),
+            seed,
+            pace: Some(if in_haste { plan.pace } else { plan.pace * LEISURE }),
+            history: plan.history,
+            history_span: HISTORY_SPAN,
+            faults: FaultPlan::lively(),
+        };
+        vendors.push(Simulator::start(settings, clock.clone()).await?);
+    }
+    Ok(vendors)
+}
+
+/// Configures a system for each vendor and has its connection tested, which makes it active and starts
+/// its schedule, as a person would.
+pub(super) async fn connect(app: &App, vendors: Vec<Simulator>) -> anyhow::Result<Vec<DemoSystem>> {
+    let store = app.store();
+    let mut systems = Vec::new();
+    for (plan, vendor) in PLANS.iter().zip(vendors) {
+        let mut system = external_systems::blank(store, plan.system, SystemType::Pos, PROVIDER);
+        let store_id = plan.shop_id.replace("shop", "store");
+        system.store_map.insert(plan.shop_id.into(), store_id.clone());
+        system.store_id = Some(store_id);
+        system.api_endpoint = Some(vendor.url());
+        system.sync_interval = Some(plan.interval_secs);
+        let credentials = BTreeMap::from([("api_key".to_owned(), vendor.api_key().clone())]);
+        external_systems::set_credentials(store, &mut system, &credentials)?;
+        let mut tx = store.begin().await?;
+        external_systems::insert(&mut tx, &system).await?;
+        tx.commit().await?;
+        let test = Wish::connection_test(system.id, None);
+        enqueue::start(app.context(), &test)
+            .await
+            .with_context(|| format!("testing `{}`", plan.system))?;
+        systems.push(DemoSystem {
+            id: system.id,
+            name: plan.system.to_owned(),
+            vendor,
+            scheduled_pulls: 0,
+            last_pull: None,
+        });
+    }
+    Ok(systems)
+}
