@@ -1,0 +1,32 @@
+//! Vendors: what is known about each, as data, and the way to call them.
+//!
+//! A [`Manifest`] describes one vendor; the [`Catalog`] holds them all. [`Vendors::connect`] joins a
+//! manifest with one system's address, secrets and settings; the [`Connection`] tests it
+//! ([`Connection::probe`]), reads its lists page by page ([`Connection::fetch_page`]) and makes our
+//! records of theirs ([`Connection::map_page`]). Nothing else in this service calls out.
+
+// In the order a call passes them.
+mod catalog;
+mod manifest;
+
+mod client;
+mod guard;
+mod redact;
+
+mod paging;
+mod template;
+
+mod expression;
+mod mapping;
+mod path;
+
+mod check;
+
+pub use catalog::Catalog;
+pub use check::{CheckReport, check_file, replay};
+pub use client::{Connection, ConnectionSpec, Page, PageRequest, ProbeReport, Vendors, VendorsError, Window};
+pub use manifest::{
+    ConfigKey, ConfigKind, CredentialSpec, Manifest, ManifestError, ManifestErrors, Stream, Target,
+};
+pub use mapping::{Mapped, RecordFailure};
+pub use paging::{CursorGuard, PageToken};

@@ -1,0 +1,299 @@
+//! A vendor's records become ours: declared in the manifest, typed, native, total. A record that
+//! cannot be mapped becomes a failure with a reason and keeps its raw text; it never stops the page.
+//! Bad data is classified here and nowhere else: the record fails, not the run.
+
+pub(super) mod compile;
+mod convert;
+mod field;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use zhilian_sync_store::external_records::IncomingRecord;
+use zhilian_sync_store::pos_transactions::IncomingTransaction;
+use zhilian_sync_store::{Currency, TransactionType};
+
+use self::field::{Field, Scope};
+use super::expression::Expression;
+
+/// How the records of one stream become ours.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    /// Records for which it does not hold are skipped.
+    when: Option<Expression>,
+    fields: Fields,
+}
+
+#[derive(Debug)]
+enum Fields {
+    Transaction(Box<TransactionFields>),
+    Record(Box<RecordFields>),
+}
+
+#[derive(Debug)]
+struct TransactionFields {
+    external_id: Field,
+    order_number: Option<Field>,
+    transaction_type: Option<Field>,
+    currency: Option<Field>,
+    subtotal: Option<Field>,
+    tax: Option<Field>,
+    discount: Option<Field>,
+    total: Field,
+    payment_method: Option<Field>,
+    items: Option<Field>,
+    customer: Option<Field>,
+    customer_phone: Option<Field>,
+    shop: Option<Field>,
+    occurred_at: Field,
+    version_at: Option<Field>,
+    deleted: Option<Field>,
+}
+
+#[derive(Debug)]
+struct RecordFields {
+    external_id: Field,
+    status: Option<Field>,
+    currency: Option<Field>,
+    amount: Option<Field>,
+    shop: Option<Field>,
+    occurred_at: Option<Field>,
+    version_at: Option<Field>,
+    deleted: Option<Field>,
+    data: Option<Field>,
+}
+
+/// What became of the records of a page.
+#[derive(Debug, Default)]
+pub struct Mapped {
+    /// For `pos_transactions`.
+    pub transactions: Vec<IncomingTransaction>,
+    /// For `external_records`.
+    pub records: Vec<IncomingRecord>,
+    /// For `sync_failures`.
+    pub failures: Vec<RecordFailure>,
+    /// Records that the manifest's `when` leaves out.
+    pub skipped: u64,
+}
+
+/// A record that could not be mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFailure {
+    /// The vendor's id, or `hash:` and the SHA-256 of the raw record where it has none that can be used.
+    pub external_id: String,
+    /// What is wrong with it, and what to do.
+    pub reason: String,
+    /// The record as JSON text.
+    pub raw: String,
+}
+
+/// What the system adds to its records.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) stream: &'a str,
+    pub(crate) config: &'a Value,
+    pub(crate) currency: Currency,
+    pub(crate) zone: Tz,
+    pub(crate) asked_at: DateTime<Utc>,
+}
+
+impl Mapping {
+    /// Maps every record; each ends as ours, skipped or failed.
+    pub(crate) fn map(&self, records: &[Value], around: &Surroundings<'_>) -> Mapped {
+        let mut mapped = Mapped::default();
+        for record in records {
+            if let Err((external_id, reason)) = self.map_one(record, around, &mut mapped) {
+                let raw = record.to_string();
+                let external_id = external_id.unwrap_or_else(|| hash_id(&raw));
+                mapped.failures.push(RecordFailure {
+                    external_id,
+                    reason,
+                    raw,
+                });
+            }
+        }
+        mapped
+    }
+
+    fn map_one(
+        &self,
+        record: &Value,
+        around: &Surroundings<'_>,
+        mapped: &mut Mapped,
+    ) -> Result<(), (Option<String>, String)> {
+        if !record.is_object() {
+            return Err((
+                None,
+                format!("expected a record in braces, found {}", convert::kind(record)),
+            ));
+        }
+        let scope = Scope {
+            record,
+            item: record,
+            config: around.config,
+            currency: around.currency,
+            zone: around.zone,
+        };
+        if let Some(when) = &self.when {
+            let bindings = [("record", record), ("config", around.config)];
+            match when.holds(&bindings) {
+                Ok(true) => {}
+                Ok(false) => {
+                    mapped.skipped += 1;
+                    return Ok(());
+                }
+                Err(problem) => {
+                    let id = self.id(scope).ok();
+                    return Err((
+                        id,
+                        format!("the condition `{}` cannot be computed: {problem}", when.as_str()),
+                    ));
+                }
+            }
+        }
+        let id = self.id(scope).map_err(|reason| (None, reason))?;
+        let failed = |reason| (Some(id.clone()), reason);
+        match &self.fields {
+            Fields::Transaction(fields) => {
+                mapped
+                    .transactions
+                    .push(fields.map(id.clone(), scope, around).map_err(failed)?);
+            }
+            Fields::Record(fields) => mapped
+                .records
+                .push(fields.map(id.clone(), scope, around).map_err(failed)?),
+        }
+        Ok(())
+    }
+
+    fn id(&self, scope: Scope<'_>) -> Result<String, String> {
+        let field = match &self.fields {
+            Fields::Transaction(fields) => &fields.external_id,
+            Fields::Record(fields) => &fields.external_id,
+        };
+        field
+            .id(scope)?
+            .ok_or_else(|| field.reason("the record has no id; without one it cannot be told from others"))
+    }
+}
+
+impl TransactionFields {
+    fn map(
+        &self,
+        external_id: String,
+        scope: Scope<'_>,
+        around: &Surroundings<'_>,
+    ) -> Result<IncomingTransaction, String> {
+        let scope = Scope {
+            currency: currency(self.currency.as_ref(), scope)?.unwrap_or(around.currency),
+            ..scope
+        };
+        let deleted = flag(self.deleted.as_ref(), scope)?;
+        let version_at = time(self.version_at.as_ref(), scope)?;
+        // A tombstone may consist of an id and a date alone; a live record must have its members.
+        let missing = |field: &Field| field.reason("there is no value");
+        let total = match self.total.minor(scope)? {
+            Some(total) => total,
+            None if deleted => 0,
+            None => return Err(missing(&self.total)),
+        };
+        let occurred_at = match self.occurred_at.time(scope)? {
+            Some(at) => at,
+            None if deleted => version_at.unwrap_or(around.asked_at),
+            None => return Err(missing(&self.occurred_at)),
+        };
+        let transaction_type = match (
+            &self.transaction_type,
+            text(self.transaction_type.as_ref(), scope)?,
+        ) {
+            (Some(field), Some(word)) => word
+                .parse::<TransactionType>()
+                .map_err(|problem| field.reason(&problem))?,
+            _ => TransactionType::Sale,
+        };
+        Ok(IncomingTransaction {
+            external_id,
+            order_number: text(self.order_number.as_ref(), scope)?,
+            transaction_type,
+            currency: scope.currency,
+            subtotal: minor(self.subtotal.as_ref(), scope)?.unwrap_or(0),
+            tax: minor(self.tax.as_ref(), scope)?.unwrap_or(0),
+            discount: minor(self.discount.as_ref(), scope)?.unwrap_or(0),
+            total,
+            payment_method: text(self.payment_method.as_ref(), scope)?,
+            items: json(self.items.as_ref(), scope)?,
+            customer: json(self.customer.as_ref(), scope)?,
+            customer_phone: text(self.customer_phone.as_ref(), scope)?,
+            shop: text(self.shop.as_ref(), scope)?,
+            occurred_at,
+            version_at,
+            deleted,
+            raw: scope.record.to_string(),
+        })
+    }
+}
+
+impl RecordFields {
+    fn map(
+        &self,
+        external_id: String,
+        scope: Scope<'_>,
+        around: &Surroundings<'_>,
+    ) -> Result<IncomingRecord, String> {
+        let scope = Scope {
+            currency: currency(self.currency.as_ref(), scope)?.unwrap_or(around.currency),
+            ..scope
+        };
+        let amount = minor(self.amount.as_ref(), scope)?;
+        Ok(IncomingRecord {
+            stream: around.stream.to_owned(),
+            external_id,
+            status: text(self.status.as_ref(), scope)?,
+            currency: amount.map(|_| scope.currency),
+            amount,
+            shop: text(self.shop.as_ref(), scope)?,
+            occurred_at: time(self.occurred_at.as_ref(), scope)?,
+            version_at: time(self.version_at.as_ref(), scope)?,
+            deleted: flag(self.deleted.as_ref(), scope)?,
+            data: json(self.data.as_ref(), scope)?.unwrap_or_else(|| "{}".to_owned()),
+            raw: scope.record.to_string(),
+        })
+    }
+}
+
+fn currency(field: Option<&Field>, scope: Scope<'_>) -> Result<Option<Currency>, String> {
+    let (Some(field), Some(code)) = (field, text(field, scope)?) else {
+        return Ok(None);
+    };
+    code.parse()
+        .map(Some)
+        .map_err(|problem: zhilian_sync_store::money::MoneyError| field.reason(&problem.to_string()))
+}
+
+fn text(field: Option<&Field>, scope: Scope<'_>) -> Result<Option<String>, String> {
+    field.map_or(Ok(None), |field| field.text(scope))
+}
+
+fn minor(field: Option<&Field>, scope: Scope<'_>) -> Result<Option<i64>, String> {
+    field.map_or(Ok(None), |field| field.minor(scope))
+}
+
+fn time(field: Option<&Field>, scope: Scope<'_>) -> Result<Option<DateTime<Utc>>, String> {
+    field.map_or(Ok(None), |field| field.time(scope))
+}
+
+fn flag(field: Option<&Field>, scope: Scope<'_>) -> Result<bool, String> {
+    field.map_or(Ok(false), |field| field.flag(scope))
+}
+
+/// JSON text for a column.
+fn json(field: Option<&Field>, scope: Scope<'_>) -> Result<Option<String>, String> {
+    Ok(field
+        .map_or(Ok(None), |field| field.json(scope))?
+        .map(|value| value.to_string()))
+}
+
+/// The name of a record that has no id: its content.
+fn hash_id(raw: &str) -> String {
+    format!("hash:{}", hex::encode(Sha256::digest(raw.as_bytes())))
+}

@@ -1,0 +1,358 @@
+//! Reads the `mapping` of a stream: which canonical fields there are, and for each its source and its
+//! form. Everything that can be wrong with it is found here, before a single record is seen.
+
+use chrono_tz::Tz;
+use serde_json::Value;
+
+use super::convert::TimeForm;
+use super::field::{Field, Form, Source, Unit, ValueTable};
+use super::{Fields, Mapping, RecordFields, TransactionFields};
+use crate::vendor::manifest::Target;
+use crate::vendor::manifest::section::Section;
+use crate::vendor::manifest::stream::{check_pattern, read_zone};
+use crate::vendor::path::Path;
+
+/// What an expression of a mapping may use.
+const NAMES: [&str; 3] = ["record", "item", "config"];
+
+/// What fields of one stream share.
+struct Defaults {
+    unit: Option<Unit>,
+    time: TimeForm,
+    zone: Option<Tz>,
+}
+
+/// What a canonical field must become.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Text,
+    Money,
+    Time,
+    Flag,
+    Json,
+}
+
+/// Reads the mapping of a stream.
+pub(in crate::vendor) fn read_mapping(section: &Section<'_>, target: Target) -> Option<Mapping> {
+    let pattern = section.parsed("time_pattern", check_pattern);
+    let defaults = Defaults {
+        unit: section.choice("money_unit", &UNITS),
+        time: pattern
+            .map(TimeForm::Pattern)
+            .or_else(|| read_time_form(section, "time_form"))
+            .unwrap_or(TimeForm::Any),
+        zone: section.parsed("time_zone", read_zone),
+    };
+    let when = section.expression("when", &["record", "config"]);
+    let fields = section.required("fields", section.section("fields"), "name at least `external_id`")?;
+    let read = match target {
+        Target::PosTransactions => {
+            read_transaction(&fields, &defaults).map(|all| Fields::Transaction(Box::new(all)))
+        }
+        Target::ExternalRecords => read_record(&fields, &defaults).map(|all| Fields::Record(Box::new(all))),
+    };
+    fields.finish();
+    Some(Mapping { when, fields: read? })
+}
+
+fn read_transaction(fields: &Section<'_>, defaults: &Defaults) -> Option<TransactionFields> {
+    let field = |key, expected| read_field(fields, key, expected, defaults);
+    let needed = |key, expected, fix| fields.required(key, field(key, expected), fix);
+    let external_id = needed("external_id", Expected::Text, "name the vendor's unique id");
+    let total = needed("total", Expected::Money, "name what was paid");
+    let occurred_at = needed("occurred_at", Expected::Time, "name when it took place");
+    let rest = TransactionFields {
+        order_number: field("order_number", Expected::Text),
+        transaction_type: field("transaction_type", Expected::Text),
+        currency: field("currency", Expected::Text),
+        subtotal: field("subtotal", Expected::Money),
+        tax: field("tax", Expected::Money),
+        discount: field("discount", Expected::Money),
+        payment_method: field("payment_method", Expected::Text),
+        items: field("items", Expected::Json),
+        customer: field("customer", Expected::Json),
+        customer_phone: field("customer_phone", Expected::Text),
+        shop: field("shop", Expected::Text),
+        version_at: field("version_at", Expected::Time),
+        deleted: field("deleted", Expected::Flag),
+        external_id: external_id?,
+        total: total?,
+        occurred_at: occurred_at?,
+    };
+    Some(rest)
+}
+
+fn read_record(fields: &Section<'_>, defaults: &Defaults) -> Option<RecordFields> {
+    let field = |key, expected| read_field(fields, key, expected, defaults);
+    let external_id = fields.required(
+        "external_id",
+        field("external_id", Expected::Text),
+        "name the vendor's unique id",
+    );
+    let rest = RecordFields {
+        status: field("status", Expected::Text),
+        currency: field("currency", Expected::Text),
+        amount: field("amount", Expected::Money),
+        shop: field("shop", Expected::Text),
+        occurred_at: field("occurred_at", Expected::Time),
+        version_at: field("version_at", Expected::Time),
+        deleted: field("deleted", Expected::Flag),
+        data: field("data", Expected::Json),
+        external_id: external_id?,
+    };
+    Some(rest)
+}
+
+fn read_field(
+    fields: &Section<'_>,
+    key: &'static str,
+    expected: Expected,
+    defaults: &Defaults,
+) -> Option<Field> {
+    let value = fields.value(key)?;
+    parse_field(fields, key, key, value, expected, defaults)
+}
+
+/// Reads one field: a path, alternatives, or a table. `key` is where it stands below `fields`.
+fn parse_field(
+    fields: &Section<'_>,
+    key: &str,
+    name: &str,
+    value: &toml::Value,
+    expected: Expected,
+    defaults: &Defaults,
+) -> Option<Field> {
+    let source = match value {
+        toml::Value::String(text) => parse_paths(fields, key, &[text]),
+        toml::Value::Array(elements) => {
+            let texts: Option<Vec<&str>> = elements.iter().map(toml::Value::as_str).collect();
+            match texts {
+                Some(texts) if !texts.is_empty() => parse_paths(fields, key, &texts),
+                _ => {
+                    fields.problem(key, "expected a path or a list of paths");
+                    None
+                }
+            }
+        }
+        toml::Value::Table(table) => {
+            let section = Section::new(table, fields.name(key), fields.problems());
+            return parse_table(section, name, expected, defaults);
+        }
+        other => {
+            let problem = format!(
+                "expected a path in quotes, a list of paths or a table, found {}",
+                other.type_str()
+            );
+            fields.problem(key, problem);
+            None
+        }
+    };
+    let form = form_of(expected, None, defaults);
+    let form = form.map_err(|problem| fields.problem(key, problem)).ok();
+    Some(Field {
+        name: name.to_owned(),
+        source: source?,
+        form: form?,
+        values: None,
+        default: None,
+    })
+}
+
+fn parse_paths(fields: &Section<'_>, key: &str, texts: &[&str]) -> Option<Source> {
+    let paths: Result<Vec<_>, _> = texts.iter().map(|text| Path::parse(text)).collect();
+    paths
+        .map(Source::Paths)
+        .map_err(|problem| fields.problem(key, problem))
+        .ok()
+}
+
+fn parse_table(section: Section<'_>, name: &str, expected: Expected, defaults: &Defaults) -> Option<Field> {
+    let source = parse_source(&section, name, expected, defaults);
+    let form = parse_form(&section, expected, defaults);
+    let values = section.has("values").then(|| ValueTable {
+        words: section
+            .named_texts("values")
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect(),
+        otherwise: section.text("otherwise").map(str::to_owned),
+        keep_unknown: section.flag("keep_unknown").unwrap_or(false),
+    });
+    if values.is_none() && (section.has("otherwise") || section.has("keep_unknown")) {
+        section.problem("values", "is missing; `otherwise` and `keep_unknown` speak of it");
+    }
+    let default = section.value("default").map(to_json);
+    section.finish();
+    Some(Field {
+        name: name.to_owned(),
+        source: source?,
+        form: form?,
+        values,
+        default,
+    })
+}
+
+fn parse_source(
+    section: &Section<'_>,
+    name: &str,
+    expected: Expected,
+    defaults: &Defaults,
+) -> Option<Source> {
+    let given: Vec<&str> = ["path", "sum", "cel", "value", "each", "fields"]
+        .into_iter()
+        .filter(|key| section.has(key))
+        .collect();
+    match given.as_slice() {
+        ["path"] => section.paths("path").map(Source::Paths),
+        ["sum"] if expected == Expected::Money || expected == Expected::Json => {
+            let terms = section.texts("sum")?.into_iter().map(|term| {
+                let (subtract, path) = term.strip_prefix('-').map_or((false, term), |path| (true, path));
+                Ok((subtract, Path::parse(path.trim())?))
+            });
+            terms
+                .collect::<Result<_, String>>()
+                .map(Source::Sum)
+                .map_err(|problem| section.problem("sum", problem))
+                .ok()
+        }
+        ["cel"] => section.expression("cel", &NAMES).map(Source::Cel),
+        ["value"] => section.value("value").map(|value| Source::Fixed(to_json(value))),
+        ["each", "fields"] if expected == Expected::Json => {
+            let list = section.paths("each");
+            let fields = parse_fields(section, name, defaults);
+            Some(Source::Each {
+                list: list?,
+                fields: fields?,
+            })
+        }
+        ["fields"] if expected == Expected::Json => parse_fields(section, name, defaults).map(Source::Object),
+        _ => {
+            let sources = match expected {
+                Expected::Json => "`path`, `cel`, `value`, `sum`, `fields`, or `each` with `fields`",
+                Expected::Money => "`path`, `sum`, `cel` or `value`",
+                _ => "`path`, `cel` or `value`",
+            };
+            section.problem(
+                given.first().unwrap_or(&"path"),
+                format!("expected exactly one of {sources}"),
+            );
+            let _ = given.iter().map(|key| section.has(key));
+            None
+        }
+    }
+}
+
+fn parse_fields(section: &Section<'_>, name: &str, defaults: &Defaults) -> Option<Vec<Field>> {
+    let inner = section.section("fields")?;
+    let mut fields = Vec::new();
+    for (key, value) in inner.entries() {
+        let name = format!("{name}.{key}");
+        fields.extend(parse_field(&inner, key, &name, value, Expected::Json, defaults));
+    }
+    Some(fields)
+}
+
+const UNITS: [(&str, Unit); 2] = [("minor", Unit::Minor), ("major", Unit::Major)];
+
+fn read_time_form(section: &Section<'_>, key: &'static str) -> Option<TimeForm> {
+    // `choice` wants `Copy`: the position stands for the form.
+    let forms = [
+        TimeForm::Rfc3339,
+        TimeForm::Unix,
+        TimeForm::UnixMs,
+        TimeForm::Naive,
+        TimeForm::Any,
+    ];
+    let words = [
+        ("rfc3339", 0),
+        ("unix", 1),
+        ("unix_ms", 2),
+        ("naive", 3),
+        ("any", 4),
+    ];
+    section
+        .choice(key, &words)
+        .and_then(|at: usize| forms.into_iter().nth(at))
+}
+
+fn parse_form(section: &Section<'_>, expected: Expected, defaults: &Defaults) -> Option<Form> {
+    #[derive(Clone, Copy)]
+    enum Type {
+        Text,
+        Number,
+        Flag,
+        Money,
+        Time,
+    }
+    let types = [
+        ("text", Type::Text),
+        ("number", Type::Number),
+        ("flag", Type::Flag),
+        ("money", Type::Money),
+        ("time", Type::Time),
+    ];
+    let unit = section.choice("unit", &UNITS);
+    let pattern = section.parsed("pattern", check_pattern).map(TimeForm::Pattern);
+    let time = pattern.or_else(|| read_time_form(section, "time"));
+    let zone = section.parsed("zone", read_zone);
+    let present = section.flag("present").unwrap_or(false);
+    let chosen = section.choice("type", &types);
+    let zone = zone.or(defaults.zone);
+    let time_or_default = |time: Option<TimeForm>| time.unwrap_or_else(|| defaults.time.clone());
+    let form = match (expected, chosen) {
+        (Expected::Json, Some(Type::Text)) => Ok(Form::Text),
+        (Expected::Json, Some(Type::Number)) => Ok(Form::Number),
+        (Expected::Json, Some(Type::Flag)) => Ok(Form::Flag { present }),
+        (Expected::Json, Some(Type::Money)) => form_of(Expected::Money, unit, defaults),
+        (Expected::Json, Some(Type::Time)) => Ok(Form::Time {
+            form: time_or_default(time),
+            zone,
+        }),
+        (Expected::Json, None) if unit.is_some() || section.has("sum") => {
+            form_of(Expected::Money, unit, defaults)
+        }
+        (Expected::Json, None) if time.is_some() => Ok(Form::Time {
+            form: time_or_default(time),
+            zone,
+        }),
+        (Expected::Json, None) if section.has("values") => Ok(Form::Text),
+        (Expected::Json, None) => Ok(Form::AsIs),
+        (Expected::Flag, _) => Ok(Form::Flag { present }),
+        (Expected::Time, _) => Ok(Form::Time {
+            form: time_or_default(time),
+            zone,
+        }),
+        (expected, _) => form_of(expected, unit, defaults),
+    };
+    form.map_err(|problem| section.problem("unit", problem)).ok()
+}
+
+/// The form of a field that says nothing about it.
+fn form_of(expected: Expected, unit: Option<Unit>, defaults: &Defaults) -> Result<Form, String> {
+    Ok(match expected {
+        Expected::Text => Form::Text,
+        Expected::Flag => Form::Flag { present: false },
+        Expected::Json => Form::AsIs,
+        Expected::Time => Form::Time { form: defaults.time.clone(), zone: defaults.zone },
+        Expected::Money => Form::Money(unit.or(defaults.unit).ok_or(
+            "nothing says whether the amount counts minor units; set `money_unit = \"minor\"` or `\"major\"` in the mapping",
+        )?),
+    })
+}
+
+fn to_json(value: &toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => Value::String(text.clone()),
+        toml::Value::Integer(whole) => Value::from(*whole),
+        toml::Value::Float(float) => Value::from(*float),
+        toml::Value::Boolean(flag) => Value::Bool(*flag),
+        toml::Value::Datetime(time) => Value::String(time.to_string()),
+        toml::Value::Array(elements) => Value::Array(elements.iter().map(to_json).collect()),
+        toml::Value::Table(members) => Value::Object(
+            members
+                .iter()
+                .map(|(name, value)| (name.clone(), to_json(value)))
+                .collect(),
+        ),
+    }
+}

@@ -1,0 +1,153 @@
+//! Where a value stands in a vendor's JSON: `total_money.amount`, `errors.0.detail`, `'a.b'.c`.
+//! Manifests name paths, this file reads them at load and follows them in every record; it is apart
+//! because requests, paging, mapping and error texts all use the same ones.
+
+use serde_json::Value;
+
+/// The path to a value, parsed. `.` is the whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Path {
+    text: String,
+    segments: Vec<Segment>,
+}
+
+/// One step: a member of an object, or, where it is a number, an element of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Segment {
+    key: String,
+    index: Option<usize>,
+}
+
+impl Path {
+    /// Reads `a.b.0`; a name with a dot in it stands in single quotes.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text == "." {
+            return Ok(Self {
+                text: text.into(),
+                segments: Vec::new(),
+            });
+        }
+        let mut segments = Vec::new();
+        let mut rest = text;
+        loop {
+            let (key, after) = if let Some(quoted) = rest.strip_prefix('\'') {
+                quoted
+                    .split_once('\'')
+                    .ok_or_else(|| format!("`{text}` has a quote that does not end"))?
+            } else {
+                rest.split_at(rest.find('.').unwrap_or(rest.len()))
+            };
+            if key.is_empty() {
+                return Err(format!(
+                    "`{text}` is no path: expected names with dots between, as in `data.items`"
+                ));
+            }
+            segments.push(Segment {
+                index: key.parse().ok(),
+                key: key.to_owned(),
+            });
+            match after.strip_prefix('.') {
+                Some(next) => rest = next,
+                None if after.is_empty() => {
+                    return Ok(Self {
+                        text: text.into(),
+                        segments,
+                    });
+                }
+                None => return Err(format!("`{text}` is no path: expected a dot after `{key}`")),
+            }
+        }
+    }
+
+    /// The value, if every step of the way exists.
+    pub(crate) fn find<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+        self.segments
+            .iter()
+            .try_fold(value, |value, segment| match value {
+                Value::Object(members) => members.get(&segment.key),
+                Value::Array(elements) => elements.get(segment.index?),
+                _ => None,
+            })
+    }
+
+    /// The value, to be changed or taken.
+    pub(crate) fn find_mut<'v>(&self, value: &'v mut Value) -> Option<&'v mut Value> {
+        self.segments
+            .iter()
+            .try_fold(value, |value, segment| match value {
+                Value::Object(members) => members.get_mut(&segment.key),
+                Value::Array(elements) => elements.get_mut(segment.index?),
+                _ => None,
+            })
+    }
+
+    /// As it was written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The first of several places that holds something: neither absent, nor null, nor an empty text.
+pub(crate) fn first_present<'v>(paths: &[Path], value: &'v Value) -> Option<&'v Value> {
+    paths
+        .iter()
+        .filter_map(|path| path.find(value))
+        .find(|found| is_present(found))
+}
+
+/// The places, as a person reads them: `` `a` or `b` ``.
+pub(crate) fn shown(paths: &[Path]) -> String {
+    paths
+        .iter()
+        .map(|path| format!("`{}`", path.as_str()))
+        .collect::<Vec<_>>()
+        .join(" or ")
+}
+
+fn is_present(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_path_walks_members_and_elements() {
+        let value = json!({"a": {"b": [{"c": 1}, {"c": 2}]}, "x.y": {"0": "zero"}});
+        for (path, found) in [
+            ("a.b.1.c", Some(json!(2))),
+            ("a.b.2.c", None),
+            ("a.b.c", None),
+            ("'x.y'.0", Some(json!("zero"))),
+            ("x.y", None),
+            (".", Some(value.clone())),
+            ("a.b.99999999999999999999999", None),
+        ] {
+            assert_eq!(Path::parse(path).unwrap().find(&value), found.as_ref(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused() {
+        for text in ["", "a..b", ".a", "a.", "'a", "'a'b", "''"] {
+            assert!(Path::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_null_and_empty_make_room_for_the_next_place() {
+        let paths = ["a", "b", "c", "d"].map(|path| Path::parse(path).unwrap());
+        assert_eq!(
+            first_present(&paths, &json!({"a": null, "b": "", "c": 0, "d": 1})),
+            Some(&json!(0))
+        );
+        assert_eq!(first_present(&paths, &json!([])), None);
+    }
+}

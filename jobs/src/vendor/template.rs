@@ -1,0 +1,320 @@
+//! The texts of a manifest that are filled in for every call: `{window.from}`, `{config.location_ids}`.
+//! A template that is exactly one placeholder keeps the JSON type of what stands there, so a list of
+//! the system's settings arrives in a body as a list. A member whose placeholder has no value is left
+//! out: the first page has no cursor.
+
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+/// Text with placeholders; `{{` and `}}` are braces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Slot(Slot),
+}
+
+/// What a placeholder stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// The window's beginning, in the stream's time form.
+    WindowFrom,
+    /// The window's end, in the stream's time form.
+    WindowTo,
+    /// How many records a page has.
+    PageSize,
+    /// The page's number.
+    PageNumber,
+    /// How many records come before the page.
+    PageOffset,
+    /// The vendor's token for the page.
+    PageCursor,
+    /// A setting of the system.
+    Config(String),
+    /// A credential of the system.
+    Credential(String),
+}
+
+/// The names that may stand in braces, for error texts.
+const KNOWN: &str = "`window.from`, `window.to`, `page.size`, `page.number`, `page.offset`, `page.cursor`, \
+                     `config.<key>`, `credential.<name>`";
+
+/// What the placeholders of one call stand for.
+#[derive(Default)]
+pub(crate) struct Slots<'a> {
+    pub(crate) window_from: Option<Value>,
+    pub(crate) window_to: Option<Value>,
+    pub(crate) page_size: Option<u64>,
+    pub(crate) page_number: Option<u64>,
+    pub(crate) page_offset: Option<u64>,
+    pub(crate) page_cursor: Option<&'a str>,
+    pub(crate) config: Option<&'a Map<String, Value>>,
+    pub(crate) credentials: Option<&'a BTreeMap<String, SecretString>>,
+}
+
+impl Slots<'_> {
+    fn value(&self, slot: &Slot) -> Option<Value> {
+        match slot {
+            Slot::WindowFrom => self.window_from.clone(),
+            Slot::WindowTo => self.window_to.clone(),
+            Slot::PageSize => self.page_size.map(Value::from),
+            Slot::PageNumber => self.page_number.map(Value::from),
+            Slot::PageOffset => self.page_offset.map(Value::from),
+            Slot::PageCursor => self.page_cursor.map(Value::from),
+            Slot::Config(key) => self.config?.get(key).filter(|value| !value.is_null()).cloned(),
+            Slot::Credential(name) => self
+                .credentials?
+                .get(name)
+                .map(|secret| Value::from(secret.expose_secret())),
+        }
+    }
+}
+
+impl Template {
+    /// Reads the placeholders; an unknown one is a mistake of the manifest.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            literal.push_str(&rest[..at]);
+            let brace = &rest[at..=at];
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix(brace) {
+                literal.push_str(brace);
+                rest = after;
+                continue;
+            }
+            let Some((name, after)) = rest.split_once('}').filter(|_| brace == "{") else {
+                return Err(format!(
+                    "`{text}` has a brace without its partner; a brace itself is written twice"
+                ));
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut literal)));
+            }
+            parts.push(Part::Slot(parse_slot(name)?));
+            rest = after;
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(Self(parts))
+    }
+
+    /// The placeholders it uses.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Slot(slot) => Some(slot),
+        })
+    }
+
+    /// The text, or nothing where a placeholder has no value.
+    pub(crate) fn text(&self, slots: &Slots<'_>) -> Option<String> {
+        self.render(slots, |text| text)
+    }
+
+    /// The text for a place in a URL's path: what is filled in cannot add segments or a query.
+    pub(crate) fn path(&self, slots: &Slots<'_>) -> Option<String> {
+        self.render(slots, |text| {
+            const PLAIN: &[u8] = b"-._~";
+            text.bytes().fold(String::new(), |mut encoded, byte| {
+                if byte.is_ascii_alphanumeric() || PLAIN.contains(&byte) {
+                    encoded.push(char::from(byte));
+                } else {
+                    encoded.push_str(&format!("%{byte:02X}"));
+                }
+                encoded
+            })
+        })
+    }
+
+    fn render(&self, slots: &Slots<'_>, shape: impl Fn(String) -> String) -> Option<String> {
+        let mut whole = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => whole.push_str(text),
+                Part::Slot(slot) => whole.push_str(&shape(as_text(&slots.value(slot)?)?)),
+            }
+        }
+        Some(whole)
+    }
+
+    /// The value: with its JSON type where the template is exactly one placeholder.
+    fn json(&self, slots: &Slots<'_>) -> Option<Value> {
+        match self.0.as_slice() {
+            [Part::Slot(slot)] => slots.value(slot),
+            _ => self.text(slots).map(Value::String),
+        }
+    }
+}
+
+/// A JSON body with templates for texts.
+#[derive(Debug, Clone)]
+pub(crate) enum JsonTemplate {
+    Object(Vec<(String, JsonTemplate)>),
+    List(Vec<JsonTemplate>),
+    Text(Template),
+    Fixed(Value),
+}
+
+impl JsonTemplate {
+    /// Reads a TOML value; `on_error` hears of every bad template with the key it stands at.
+    pub(crate) fn read(value: &toml::Value, key: &str, on_error: &mut dyn FnMut(&str, String)) -> Self {
+        match value {
+            toml::Value::String(text) => match Template::parse(text) {
+                Ok(template) => Self::Text(template),
+                Err(problem) => {
+                    on_error(key, problem);
+                    Self::Fixed(Value::Null)
+                }
+            },
+            toml::Value::Integer(whole) => Self::Fixed(Value::from(*whole)),
+            toml::Value::Float(float) => Self::Fixed(Value::from(*float)),
+            toml::Value::Boolean(flag) => Self::Fixed(Value::Bool(*flag)),
+            toml::Value::Datetime(time) => Self::Fixed(Value::String(time.to_string())),
+            toml::Value::Array(elements) => Self::List(
+                elements
+                    .iter()
+                    .enumerate()
+                    .map(|(at, value)| Self::read(value, &format!("{key}.{at}"), on_error))
+                    .collect(),
+            ),
+            toml::Value::Table(members) => Self::Object(
+                members
+                    .iter()
+                    .map(|(name, value)| {
+                        (
+                            name.clone(),
+                            Self::read(value, &format!("{key}.{name}"), on_error),
+                        )
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    /// The placeholders it uses.
+    pub(crate) fn slots(&self) -> Vec<&Slot> {
+        match self {
+            Self::Object(members) => members.iter().flat_map(|(_, value)| value.slots()).collect(),
+            Self::List(elements) => elements.iter().flat_map(Self::slots).collect(),
+            Self::Text(template) => template.slots().collect(),
+            Self::Fixed(_) => Vec::new(),
+        }
+    }
+
+    /// The body; members without a value are left out.
+    pub(crate) fn json(&self, slots: &Slots<'_>) -> Option<Value> {
+        Some(match self {
+            Self::Object(members) => Value::Object(
+                members
+                    .iter()
+                    .filter_map(|(name, value)| Some((name.clone(), value.json(slots)?)))
+                    .collect(),
+            ),
+            Self::List(elements) => {
+                Value::Array(elements.iter().filter_map(|value| value.json(slots)).collect())
+            }
+            Self::Text(template) => template.json(slots)?,
+            Self::Fixed(value) => value.clone(),
+        })
+    }
+}
+
+fn parse_slot(name: &str) -> Result<Slot, String> {
+    Ok(match name {
+        "window.from" => Slot::WindowFrom,
+        "window.to" => Slot::WindowTo,
+        "page.size" => Slot::PageSize,
+        "page.number" => Slot::PageNumber,
+        "page.offset" => Slot::PageOffset,
+        "page.cursor" => Slot::PageCursor,
+        _ => match name.split_once('.') {
+            Some(("config", key)) if !key.is_empty() => Slot::Config(key.to_owned()),
+            Some(("credential", key)) if !key.is_empty() => Slot::Credential(key.to_owned()),
+            _ => return Err(format!("`{{{name}}}` is not known; known are {KNOWN}")),
+        },
+    })
+}
+
+/// A value inside a text; lists of plain values are joined with commas.
+pub(crate) fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null | Value::Object(_) => None,
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.clone()),
+        Value::Array(elements) => elements
+            .iter()
+            .map(as_text)
+            .collect::<Option<Vec<_>>>()
+            .map(|all| all.join(",")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_placeholder_keeps_its_type_and_text_around_it_does_not() {
+        let config = json!({"location_ids": ["L1", "L2"], "shop": "a/b?c"});
+        let slots = Slots {
+            page_size: Some(500),
+            config: config.as_object(),
+            ..Slots::default()
+        };
+        let body: toml::Table =
+            "ids = '{config.location_ids}'\njoined = 'x-{config.location_ids}'\nlimit = '{page.size}'\ncursor = '{page.cursor}'\nfixed = false\nlist = ['{config.shop}', '{page.cursor}']"
+                .parse()
+                .unwrap();
+        let template = JsonTemplate::read(&toml::Value::Table(body), "body", &mut |key, problem| {
+            panic!("{key}: {problem}")
+        });
+        assert_eq!(
+            template.json(&slots),
+            Some(
+                json!({"ids": ["L1", "L2"], "joined": "x-L1,L2", "limit": 500, "fixed": false, "list": ["a/b?c"]})
+            )
+        );
+        let path = Template::parse("/shops/{config.shop}/orders").unwrap();
+        assert_eq!(path.path(&slots).unwrap(), "/shops/a%2Fb%3Fc/orders");
+        assert_eq!(Template::parse("{config.none}").unwrap().text(&slots), None);
+    }
+
+    #[test]
+    fn braces_are_written_twice() {
+        let template = Template::parse("{{\"page\":{page.size}}}").unwrap();
+        assert_eq!(
+            template
+                .text(&Slots {
+                    page_size: Some(3),
+                    ..Slots::default()
+                })
+                .unwrap(),
+            "{\"page\":3}"
+        );
+    }
+
+    #[test]
+    fn mistakes_name_what_is_known() {
+        for (text, says) in [
+            ("{page}", "`page.number`"),
+            ("{config.}", "`config.<key>`"),
+            ("{page.size", "partner"),
+            ("a}b", "partner"),
+        ] {
+            let problem = Template::parse(text).unwrap_err();
+            assert!(problem.contains(says), "{text}: {problem}");
+        }
+    }
+}
