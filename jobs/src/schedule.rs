@@ -40,7 +40,7 @@ pub enum Schedule {
         every_secs: i64,
     },
     /// At the times of a cron expression.
-    Cron(Cron),
+    Cron(Box<Cron>),
 }
 
 /// What is to be done about a slot that has come.
@@ -136,7 +136,7 @@ impl Schedule {
                 }
                 Ok(Self::Interval { every_secs })
             }
-            (None, Some(cron)) => Ok(Self::Cron(Cron::parse(cron, parse_zone(zone)?)?)),
+            (None, Some(cron)) => Cron::parse(cron, parse_zone(zone)?).map(|cron| Self::Cron(Box::new(cron))),
         }
     }
 
@@ -287,12 +287,9 @@ impl Cron {
         if !all(day) && !all(weekday) {
             return Err(BadSchedule::DayAndWeekday(shown()));
         }
-        let parsed = cron::Schedule::from_str(&fields.join(" ")).map_err(|error| {
-            let reason = error.to_string();
-            BadSchedule::Syntax {
-                text: shown(),
-                reason: shortened(reason.trim().trim_end_matches('.')),
-            }
+        let parsed = cron::Schedule::from_str(&fields.join(" ")).map_err(|error| BadSchedule::Syntax {
+            text: shown(),
+            reason: reason(&error.to_string()),
         })?;
         let follows_real_time = hour.starts_with('*') || cron::TimeUnitSpec::is_all(parsed.hours());
         let cron = Self {
@@ -332,7 +329,7 @@ impl Cron {
                     // Clocks were set back: this time has been already, and it ran then.
                     Some(slot) if slot == reach && self.is_repeated(slot) => from = slot,
                     Some(slot) if slot == reach => return Some(slot),
-                    Some(_) => from = self.just_before(reach, after),
+                    Some(_) => from = just_before(reach, after),
                     None => return None,
                 }
                 continue;
@@ -343,7 +340,7 @@ impl Cron {
             }
             // On in the new offset, whose first second may be a slot itself.
             let changed = self.offset(change);
-            let slot = self.next_in(changed, self.just_before(change, after))?;
+            let slot = self.next_in(changed, just_before(change, after))?;
             if slot > after && self.offset(slot) == changed && !self.is_repeated(slot) {
                 return Some(slot);
             }
@@ -368,11 +365,6 @@ impl Cron {
         (swallowed < change + TimeDelta::seconds(skipped.into())).then_some(change)
     }
 
-    /// A second before `moment`, so that `moment` is found again, but never before `after`.
-    fn just_before(&self, moment: DateTime<Utc>, after: DateTime<Utc>) -> DateTime<Utc> {
-        (moment - TimeDelta::seconds(1)).max(after)
-    }
-
     /// What `cron` says, in an offset that does not change.
     fn next_in(&self, offset: FixedOffset, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.fields
@@ -391,9 +383,9 @@ impl Cron {
         while to - from > TimeDelta::seconds(1) {
             let middle = from + (to - from) / 2;
             if self.offset(middle) == offset {
-                from = middle
+                from = middle;
             } else {
-                to = middle
+                to = middle;
             }
         }
         DateTime::from_timestamp(to.timestamp(), 0).unwrap_or(to)
@@ -407,6 +399,31 @@ impl Cron {
         let local = slot.with_timezone(&self.zone).naive_local();
         matches!(self.zone.from_local_datetime(&local), LocalResult::Ambiguous(first, _) if first.to_utc() < slot)
     }
+}
+
+/// A second before `moment`, so that `moment` is found again, but never before `after`.
+fn just_before(moment: DateTime<Utc>, after: DateTime<Utc>) -> DateTime<Utc> {
+    (moment - TimeDelta::seconds(1)).max(after)
+}
+
+/// What `cron` has against an expression, on one line: its last, below the expression and a pointer.
+fn reason(message: &str) -> String {
+    let last = message
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .trim()
+        .trim_end_matches('.');
+    if !last.bytes().any(|byte| byte.is_ascii_alphabetic()) {
+        return "a field cannot be read".to_owned();
+    }
+    // It says "less than 59" and takes 59.
+    let reason = last
+        .replace("must be less than", "must be at most")
+        .replace(". (", " (")
+        .replace(".)", ")");
+    let (first, rest) = reason.split_at(reason.chars().next().map_or(0, char::len_utf8));
+    shortened(&format!("{}{rest}", first.to_lowercase()))
 }
 
 /// The fields that a shorthand stands for elsewhere.

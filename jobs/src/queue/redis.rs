@@ -412,7 +412,7 @@ mod tests {
         let queue = RedisQueue::new("redis://host", &settings()).unwrap();
         let config = queue.config(Lane::Syncs);
         assert!(!config.lock_tasks && config.persist_results && !config.emit_events);
-        assert_eq!(config.orphaned_duration(), Duration::from_secs(600));
+        assert_eq!(config.orphaned_duration(), Duration::from_mins(10));
         assert_eq!(queue.keys(Lane::Syncs).active(), "zhilian:syncs:active");
         assert_eq!(
             queue.keys(Lane::Hooks).metadata("w"),

@@ -66,7 +66,7 @@ return #ids",
 /// it holds none. A message without payload is dropped and the others are made whole again: one that
 /// apalis-redis cannot read would end every worker that fetches it.
 ///
-/// Keys: inflight:<worker>, active, data, meta, workers, metadata of the worker. Arguments: worker,
+/// Keys: `inflight:<worker>`, active, data, meta, workers, metadata of the worker. Arguments: worker,
 /// n. Answers how many it took out of `inflight`.
 pub(super) static RETIRE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(

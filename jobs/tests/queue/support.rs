@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use zhilian_sync_jobs::queue::{Queue, supervise};
 use zhilian_sync_jobs::settings::QueueSettings;
@@ -66,6 +66,10 @@ impl Bench {
 
     /// On the shared server; None where there is none.
     pub(crate) async fn redis() -> Option<Self> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "tests are told where their backends are"
+        )]
         let Some(url) = std::env::var_os("TEST_REDIS_URL") else {
             absent("`TEST_REDIS_URL` is not set");
             return None;
@@ -185,14 +189,14 @@ impl Drop for Worker {
 /// Holds handlers until it is opened.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    open: Arc<watch::Sender<bool>>,
+    passes: Arc<Semaphore>,
     entered: Arc<AtomicUsize>,
 }
 
 impl Gate {
     pub(crate) fn closed() -> Self {
         Self {
-            open: Arc::new(watch::Sender::new(false)),
+            passes: Arc::new(Semaphore::new(0)),
             entered: Arc::default(),
         }
     }
@@ -203,7 +207,7 @@ impl Gate {
             let gate = gate.clone();
             async move {
                 gate.entered.fetch_add(1, Ordering::SeqCst);
-                gate.open.subscribe().wait_for(|open| *open).await.unwrap();
+                gate.passes.acquire().await.unwrap().forget();
             }
             .boxed()
         }
@@ -217,8 +221,13 @@ impl Gate {
         .await;
     }
 
+    /// Lets so many handlers pass.
+    pub(crate) fn pass(&self, count: usize) {
+        self.passes.add_permits(count);
+    }
+
     pub(crate) fn open(&self) {
-        self.open.send_replace(true);
+        self.pass(1_000_000);
     }
 }
 
@@ -322,6 +331,10 @@ impl Drop for Server {
 
 /// Says loudly that a test did not take place, or fails where that is not allowed.
 fn absent(why: &str) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests are told whether they may be skipped"
+    )]
     let required = std::env::var_os("ZHILIAN_REQUIRE_BACKENDS").is_some_and(|value| value == "1");
     assert!(!required, "ZHILIAN_REQUIRE_BACKENDS is 1, but {why}");
     eprintln!("SKIPPED, NOT TESTED: {why}");
