@@ -14,6 +14,7 @@ use crate::app::{self, App, ProcessRole};
 use crate::config::{LogSettings, Settings};
 use crate::{demo, serve, telemetry};
 
+mod health;
 mod users;
 mod vendors;
 
@@ -40,6 +41,8 @@ enum Command {
     Serve(ServeArgs),
     /// Run the service against simulated vendors, with nothing to set up
     Demo(demo::Options),
+    /// Ask the service of this machine whether it is ready
+    Health,
     /// Bring the database's schema up to date
     Migrate,
     /// Add, list and mend users
@@ -117,6 +120,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 .map(|()| ExitCode::SUCCESS)
         }
         Command::Demo(options) => demo::run(options).await,
+        Command::Health => health::run(&settings).await,
         Command::Migrate => {
             quiet(&settings.log);
             app::migrate(&settings).await?;
