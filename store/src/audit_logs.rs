@@ -10,8 +10,9 @@ use crate::ids::UserId;
 use crate::pool::{Store, Tx};
 use crate::{on_read, on_tx};
 
-/// The most entries that one page of a list holds.
-pub const PAGE_MAX: u32 = 500;
+/// The most entries that one list holds: a page of 500, and the one more that tells whether there is a
+/// next page.
+pub const PAGE_MAX: u32 = 501;
 
 pub(crate) const INSERT: &str = "
     INSERT INTO audit_logs (id, at, actor_id, actor_name, address, action, entity, entity_id, store_id, request_id, detail)

@@ -18,8 +18,9 @@ use crate::record_batches::{
 use crate::text_enum::SyncStatus;
 use crate::{on_read, on_tx};
 
-/// The most records that one page of a list holds.
-pub const PAGE_MAX: u32 = 500;
+/// The most records that one list holds: a page of 500, and the one more that tells whether there is a
+/// next page.
+pub const PAGE_MAX: u32 = 501;
 
 const HEAD: &str = "
     INSERT INTO external_records (id, system_id, store_id, stream, external_id, status, currency, amount,

@@ -32,7 +32,7 @@ pub enum Grant {
     Wait(Duration),
 }
 
-const TAKE: &str = "INSERT INTO rate_budgets (key, next_free_ms, updated_at) VALUES ($1, $2 + $3, $5) \
+const TAKE: &str = "INSERT INTO rate_budgets (key, next_free_ms, updated_at) VALUES ($1, CAST($2 AS BIGINT) + $3, $5) \
     ON CONFLICT (key) DO UPDATE SET \
     next_free_ms = CASE WHEN rate_budgets.next_free_ms < $2 THEN $2 ELSE rate_budgets.next_free_ms END + $3, \
     updated_at = $5 WHERE rate_budgets.next_free_ms <= $2 + $4 RETURNING next_free_ms";

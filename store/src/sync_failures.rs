@@ -15,10 +15,11 @@ use crate::error::StoreError;
 use crate::ids::{RunId, SystemId};
 use crate::pool::{Store, Tx};
 use crate::record_batches::{CHUNK_ROWS, Key, RefusedRecord, clean, refuse};
-use crate::{on_read, on_tx};
+use crate::{on_read, on_tx, on_write};
 
-/// The most failures that one page of a list holds.
-pub const PAGE_MAX: u32 = 500;
+/// The most failures that one list holds: a page of 500, and the one more that tells whether there is a
+/// next page.
+pub const PAGE_MAX: u32 = 501;
 
 /// Reasons are for people: what is longer than this many characters is cut.
 const REASON_CHARS_MAX: usize = 2_000;
@@ -53,6 +54,9 @@ pub(crate) const LIST_OPEN: &str = "
 pub(crate) const COUNT_OF_RUN: &str = "SELECT COUNT(*) FROM sync_failures WHERE sync_log_id = $1";
 pub(crate) const COUNT_OPEN: &str =
     "SELECT COUNT(*) FROM sync_failures WHERE system_id = $1 AND resolved_at IS NULL";
+pub(crate) const PURGE: &str = "
+    DELETE FROM sync_failures WHERE id IN
+        (SELECT id FROM sync_failures WHERE resolved_at < $1 ORDER BY id LIMIT $2)";
 
 /// Every fixed statement of this table, by name.
 #[cfg(feature = "testing")]
@@ -62,6 +66,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("sync_failures::LIST_OPEN", LIST_OPEN),
     ("sync_failures::COUNT_OF_RUN", COUNT_OF_RUN),
     ("sync_failures::COUNT_OPEN", COUNT_OPEN),
+    ("sync_failures::PURGE", PURGE),
 ];
 
 /// A row of `sync_failures`.
@@ -262,6 +267,17 @@ pub async fn count_open(store: &Store, system: SystemId) -> Result<i64, StoreErr
         .bind(system)
         .fetch_one(ex)
         .await)?)
+}
+
+/// Removes failures that were resolved before a time, at most `limit`; open ones stay for ever. Says how
+/// many.
+pub async fn purge(store: &Store, before: DateTime<Utc>, limit: i64) -> Result<u64, StoreError> {
+    Ok(on_write!(store, |ex| sqlx::query(PURGE)
+        .bind(before)
+        .bind(limit)
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?)
 }
 
 /// An id that can be a key: what cannot is replaced by a hash of the record.

@@ -13,8 +13,9 @@ use crate::sessions;
 use crate::text_enum::Role;
 use crate::{on_read, on_tx};
 
-/// The most users that one page of a list holds.
-pub const PAGE_MAX: u32 = 500;
+/// The most users that one list holds: a page of 500, and the one more that tells whether there is a
+/// next page.
+pub const PAGE_MAX: u32 = 501;
 
 pub(crate) const INSERT: &str = "
     INSERT INTO users (id, username, password_hash, role, store_id, active, password_changed_at, created_at, updated_at)

@@ -1,0 +1,168 @@
+//! One suite, both databases: every test here is a function of a store, and runs on a fresh `SQLite` file
+//! and on a fresh `PostgreSQL` database. Where the two differ, the test says so with a match.
+
+#![expect(clippy::unwrap_used, reason = "a failed test may panic")]
+
+/// The suites: one file per table.
+mod conformance {
+    pub(crate) mod support;
+
+    pub(crate) mod audit_logs;
+    pub(crate) mod events;
+    pub(crate) mod external_records;
+    pub(crate) mod external_systems;
+    pub(crate) mod idempotency_keys;
+    pub(crate) mod installation;
+    pub(crate) mod pos_transactions;
+    pub(crate) mod rate_budgets;
+    pub(crate) mod schema;
+    pub(crate) mod sessions;
+    pub(crate) mod sync_cursors;
+    pub(crate) mod sync_failures;
+    pub(crate) mod sync_logs;
+    pub(crate) mod users;
+}
+
+/// Runs each function of each suite on both databases.
+macro_rules! on_both {
+    ($($suite:ident { $($test:ident),+ $(,)? })+) => {$(
+        mod $suite {
+            use zhilian_sync_store::{Clock, testing};
+
+            mod sqlite {
+                use super::{Clock, testing};
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $test() {
+                        let db = testing::sqlite(Clock::fake(testing::noon())).await;
+                        crate::conformance::$suite::$test(db.store.clone()).await;
+                    }
+                )+
+            }
+
+            mod postgres {
+                use super::{Clock, testing};
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $test() {
+                        let Some(db) = testing::postgres(Clock::fake(testing::noon())).await else { return };
+                        crate::conformance::$suite::$test(db.store.clone()).await;
+                    }
+                )+
+            }
+        }
+    )+};
+}
+
+on_both! {
+    schema {
+        both_databases_have_the_same_schema,
+        migrating_again_changes_nothing,
+    }
+    installation {
+        a_wrong_master_key_is_told_before_anything_is_sealed,
+        one_process_of_many_makes_the_first_admin,
+    }
+    external_systems {
+        a_system_is_read_back_as_it_was_written,
+        a_change_on_an_old_reading_is_a_conflict,
+        a_slot_is_taken_once,
+        failures_lead_to_error_and_a_success_leads_back,
+        a_deleted_system_keeps_nothing_secret,
+        systems_are_listed_within_the_callers_scope,
+        systems_are_listed_newest_first_page_by_page,
+    }
+    sync_logs {
+        a_second_active_run_is_refused,
+        a_slot_fires_once,
+        a_run_is_claimed_once_and_only_when_due,
+        an_expired_lease_is_taken_over_and_the_old_worker_is_fenced_off,
+        an_attempt_given_back_is_not_spent_and_the_fence_still_moves,
+        a_run_out_of_attempts_is_failed_by_the_scheduler,
+        a_cancelled_run_stops_its_worker,
+        progress_is_kept_with_the_claim,
+        of_many_schedulers_one_rings,
+        runs_are_listed_within_the_callers_scope,
+        runs_are_listed_newest_first_page_by_page,
+        old_runs_are_purged_once_they_ended,
+    }
+    rate_budgets {
+        a_budget_grants_its_burst_and_then_makes_wait,
+        many_workers_together_never_exceed_a_budget,
+        a_blocked_budget_makes_everybody_wait,
+    }
+    events {
+        events_are_heard_in_order_after_an_id,
+    }
+    pos_transactions {
+        a_record_is_stored_with_all_its_fields,
+        the_newer_version_wins,
+        equal_content_changes_nothing,
+        a_newer_version_of_equal_content_keeps_older_ones_out,
+        a_tombstone_is_raised_by_a_newer_version_only,
+        a_replay_may_force_an_older_version,
+        a_page_may_hold_a_record_twice,
+        a_batch_may_be_larger_than_a_statement,
+        a_record_that_the_database_refuses_stands_alone,
+        records_that_cannot_be_keys_are_named,
+        nul_characters_do_not_lose_a_record,
+        the_same_id_of_two_systems_is_two_records,
+        a_shop_is_mapped_to_its_store,
+        batches_in_opposite_order_do_not_deadlock,
+        creating_twice_gives_the_first_row,
+        lists_are_newest_first_and_complete,
+        lists_are_filtered_and_scoped,
+        no_list_is_longer_than_a_page,
+        a_tally_counts_what_is_not_gone,
+    }
+    external_records {
+        a_record_is_stored_with_all_its_fields,
+        the_newer_version_wins,
+        equal_content_changes_nothing,
+        a_newer_version_of_equal_content_keeps_older_ones_out,
+        a_tombstone_is_raised_by_a_newer_version_only,
+        a_replay_may_force_an_older_version,
+        the_same_id_in_two_streams_is_two_records,
+        a_record_that_the_database_refuses_stands_alone,
+        records_that_cannot_be_keys_are_named,
+        batches_in_opposite_order_do_not_deadlock,
+        lists_are_newest_first_and_complete,
+        a_tally_counts_what_is_not_gone,
+    }
+    sync_failures {
+        a_record_that_fails_again_is_the_same_failure,
+        a_resolved_failure_may_open_anew,
+        failures_are_kept_whatever_the_record,
+        only_named_records_of_the_stream_are_resolved,
+        failures_are_listed_page_by_page,
+        only_resolved_failures_are_purged,
+    }
+    sync_cursors {
+        a_cursor_never_moves_backwards_unless_forced,
+        a_vendors_own_mark_is_kept,
+        everything_can_be_read_anew,
+    }
+    users {
+        a_name_is_one_person_in_any_case,
+        a_taken_name_is_a_conflict_and_the_transaction_lives_on,
+        a_new_password_ends_every_session,
+        somebody_kept_out_has_no_session,
+        users_are_listed_by_name,
+    }
+    sessions {
+        a_session_lives_until_it_ends_or_expires,
+        being_seen_is_noted_once_a_minute,
+        ending_one_session_leaves_the_others,
+        old_sessions_are_purged,
+    }
+    audit_logs {
+        an_entry_is_written_with_its_change_or_not_at_all,
+        entries_are_listed_newest_first,
+    }
+    idempotency_keys {
+        a_repeated_request_gets_the_first_answer,
+        a_failed_request_leaves_no_key,
+        of_two_at_once_the_second_gets_the_first_ones_answer,
+        an_expired_key_may_be_used_anew,
+    }
+}
