@@ -173,7 +173,9 @@ pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued
             return Ok(Enqueued::Covered);
         }
         // None: it ended between the two statements, so the next insert meets nothing.
-        let Some(active) = sync_logs::find_active(tx, &key).await? else { continue };
+        let Some(active) = sync_logs::find_active(tx, &key).await? else {
+            continue;
+        };
         if active.parameters != run.parameters {
             return Err(StoreError::Conflict(format!(
                 "run `{}` of the same stream is under way with other parameters; wait for it or cancel it",
@@ -193,7 +195,9 @@ pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued
             return Ok(joined);
         }
     }
-    Err(StoreError::Conflict("runs of this stream start and end too fast to join one; try again".into()))
+    Err(StoreError::Conflict(
+        "runs of this stream start and end too fast to join one; try again".into(),
+    ))
 }
 
 /// Rings for what was enqueued, after the commit. A queue that is away is no error: the row is there,

@@ -35,6 +35,8 @@ pub struct Scheduler {
     epoch: Option<String>,
     /// Whether the queue did not answer in the last round.
     queue_away: bool,
+    /// When finished messages were last swept out of the queue.
+    swept_at: Option<Instant>,
 }
 
 /// Runs rounds until `stop`. An error of one step is logged and the next round tries again.
@@ -107,7 +109,22 @@ impl Scheduler {
             while sync_logs::forget_rings(&ctx.store, now, ROWS_PER_STEP).await? > 0 {}
         }
         self.epoch = epoch;
+        self.sweep(ctx).await;
         Ok(())
+    }
+
+    /// Sweeps finished messages out of the queue: nothing else ever removes them.
+    async fn sweep(&mut self, ctx: &Context) {
+        let every = Duration::from_secs(ctx.queue_settings.sweep_secs);
+        if self.swept_at.is_some_and(|at| at.elapsed() < every) {
+            return;
+        }
+        self.swept_at = Some(Instant::now());
+        match ctx.queue.sweep().await {
+            Ok(0) => {}
+            Ok(messages) => tracing::debug!(messages, "finished messages were swept out of the queue"),
+            Err(error) => tracing::warn!(%error, "could not sweep the queue; trying again later"),
+        }
     }
 
     /// Rings for rows that nobody heard, as long as their lane is below its high-water mark.
@@ -117,7 +134,9 @@ impl Scheduler {
         }
         for lane in Lane::ALL {
             loop {
-                let Ok(depth) = ctx.queue.depth(*lane).await else { return Ok(()) };
+                let Ok(depth) = ctx.queue.depth(*lane).await else {
+                    return Ok(());
+                };
                 let room = ctx.engine.lane_high_water.saturating_sub(depth);
                 let limit = i64::try_from(room).unwrap_or(i64::MAX).min(ROWS_PER_STEP);
                 if limit == 0 || ring_some(ctx, *lane, limit).await? < limit {
@@ -160,9 +179,14 @@ async fn start_schedules(ctx: &Context) -> Result<(), StoreError> {
         let (next_sync_at, slot) = match schedule_of(&system) {
             Some(schedule) => {
                 // An interval begins with the slot that is under way, so a new system is read at once.
-                let since = system.sync_interval.filter(|_| system.sync_cron.is_none()).unwrap_or(0);
+                let since = system
+                    .sync_interval
+                    .filter(|_| system.sync_cron.is_none())
+                    .unwrap_or(0);
                 let after = now - TimeDelta::try_seconds(since).unwrap_or(TimeDelta::zero());
-                let Some(slot) = schedule.next_slot(after) else { continue };
+                let Some(slot) = schedule.next_slot(after) else {
+                    continue;
+                };
                 (slot + jitter(ctx, &schedule, &system, slot), slot)
             }
             None => (now + BAD_SCHEDULE_WAIT, now + BAD_SCHEDULE_WAIT),
@@ -217,7 +241,11 @@ async fn make_runs_of(ctx: &Context, system: &ExternalSystem, now: DateTime<Utc>
         let at = slot + jitter(ctx, &schedule, system, slot);
         // A system in error is probed once per cool-down.
         let probe_at = now + seconds(ctx.engine.breaker_cooldown_secs);
-        if system.status == SystemStatus::Error { at.max(probe_at) } else { at }
+        if system.status == SystemStatus::Error {
+            at.max(probe_at)
+        } else {
+            at
+        }
     });
     // Runs first, systems second: the order of every transaction that touches both. Nobody advanced it
     // meanwhile, or all of this is theirs and ours is rolled back.
@@ -232,7 +260,11 @@ async fn make_runs_of(ctx: &Context, system: &ExternalSystem, now: DateTime<Utc>
 /// fails for it says why.
 fn streams_of(ctx: &Context, system: &ExternalSystem) -> Vec<String> {
     match ctx.vendors.catalog().resolve(&system.provider, &system.config) {
-        Ok(manifest) => manifest.streams.iter().map(|stream| stream.name.clone()).collect(),
+        Ok(manifest) => manifest
+            .streams
+            .iter()
+            .map(|stream| stream.name.clone())
+            .collect(),
         Err(_) => vec![system.provider.clone()],
     }
 }

@@ -1,4 +1,5 @@
 //! The settings of the work: how long things may take, how many at a time, what vendors may cost.
+//!
 //! The edge reads them from `config/default.toml` and hands them down; nothing here reads a file or
 //! the environment. Times are in seconds unless the name says otherwise.
 

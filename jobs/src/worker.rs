@@ -131,7 +131,10 @@ pub async fn serve(ctx: Context, stop: CancellationToken) {
         .collect();
     stop.cancelled().await;
     let all = futures_util::future::join_all(lanes);
-    if tokio::time::timeout(Duration::from_secs(ctx.engine.stop_secs), all).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(ctx.engine.stop_secs), all)
+        .await
+        .is_err()
+    {
         tracing::warn!("jobs did not stop in time; their leases run out and others go on with them");
     }
 }

@@ -75,7 +75,7 @@ impl From<sqlx::Error> for StoreError {
                 // SQLite: 5 busy, 6 locked, with extended codes above the low byte; 19 constraint, 18 too big.
                 Some(code) if code.len() < 5 => match code.parse::<u32>().map(|code| code & 0xff) {
                     Ok(5 | 6 | 10 | 13) => Self::Busy(error),
-                    Ok(18 | 19 | 20) => Self::Refused(error),
+                    Ok(18..=20) => Self::Refused(error),
                     _ => Self::Database(error),
                 },
                 _ => Self::Database(error),

@@ -17,7 +17,11 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     let mut deleted = 0;
     loop {
         if attempt.should_yield() {
-            return Err(JobError::new(Action::Yield, "turn_over", "upkeep goes on at its next turn"));
+            return Err(JobError::new(
+                Action::Yield,
+                "turn_over",
+                "upkeep goes on at its next turn",
+            ));
         }
         // Failures first: a run is kept for as long as one of its failures is.
         let bite = sync_failures::purge(store, before, BITE).await?
@@ -31,5 +35,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         }
     }
     tracing::info!(rows.deleted = deleted, "upkeep is done");
-    Ok(Done { status: SyncStatus::Success })
+    Ok(Done {
+        status: SyncStatus::Success,
+    })
 }

@@ -58,7 +58,10 @@ impl Position {
                 };
                 (position, counts)
             }
-            None => (Self::start(now, reading, ctx.vendors.pages_max(stream)), Counts::default()),
+            None => (
+                Self::start(now, reading, ctx.vendors.pages_max(stream)),
+                Counts::default(),
+            ),
         }
     }
 
@@ -80,7 +83,10 @@ impl Position {
 
     /// The window it is in.
     pub(super) const fn window(&self) -> Window {
-        Window { from: self.from, to: self.to }
+        Window {
+            from: self.from,
+            to: self.to,
+        }
     }
 
     /// Notes a page that was fetched and is about to be written.

@@ -91,7 +91,10 @@ impl Reading {
             numbered_pages: stream.has_numbered_pages(),
         };
         if reading.backfill {
-            reading.window = Window { from: parameters.from, to: parameters.to.unwrap_or(to) };
+            reading.window = Window {
+                from: parameters.from,
+                to: parameters.to.unwrap_or(to),
+            };
             return Ok(reading);
         }
         let cursor = sync_cursors::find(&ctx.store, system.id, &stream.name, PARTITION).await?;
@@ -102,7 +105,10 @@ impl Reading {
             (Some(_), None) => None,
             (None, None) => Some(now - delta(stream.first_window)),
         };
-        match cursor.and_then(|cursor| cursor.value).and_then(|text| serde_json::from_str(&text).ok()) {
+        match cursor
+            .and_then(|cursor| cursor.value)
+            .and_then(|text| serde_json::from_str(&text).ok())
+        {
             Some(Mark::Suspect(suspect)) => reading.suspect = Some(suspect),
             Some(Mark::Confirming) => reading.confirming = true,
             None => {}
@@ -149,11 +155,21 @@ impl Reading {
         let end = position.vendor_to.unwrap_or(self.window.to);
         let (watermark, mark) = if position.shifted {
             let from = self.suspect.and_then(|suspect| suspect.from);
-            tracing::info!(?from, "a record was changed while the window before was read; it is read once more");
+            tracing::info!(
+                ?from,
+                "a record was changed while the window before was read; it is read once more"
+            );
             (from, Some(Mark::Confirming))
         } else if position.pages > 1 && self.numbered_pages && !self.confirming {
             let read_until = position.read_until.unwrap_or(end);
-            (Some(end), Some(Mark::Suspect(Suspect { from: position.window().from, to: end, read_until })))
+            (
+                Some(end),
+                Some(Mark::Suspect(Suspect {
+                    from: position.window().from,
+                    to: end,
+                    read_until,
+                })),
+            )
         } else {
             (Some(end), None)
         };
@@ -182,12 +198,34 @@ mod tests {
 
     #[test]
     fn only_an_old_record_changed_during_the_reading_shows_a_shift() {
-        let suspect = Suspect { from: Some(at(0)), to: at(100), read_until: at(130) };
-        assert!(suspect.is_shown_by(Some(at(50)), Some(at(110))), "sold before, changed meanwhile");
-        assert!(suspect.is_shown_by(None, Some(at(110))), "nobody knows when it was sold");
-        assert!(!suspect.is_shown_by(Some(at(105)), Some(at(110))), "new: it was never in the window");
-        assert!(!suspect.is_shown_by(Some(at(50)), Some(at(131))), "changed after the reading");
-        assert!(!suspect.is_shown_by(Some(at(50)), Some(at(99))), "part of the overlap");
-        assert!(!suspect.is_shown_by(Some(at(50)), None), "the vendor tells no versions");
+        let suspect = Suspect {
+            from: Some(at(0)),
+            to: at(100),
+            read_until: at(130),
+        };
+        assert!(
+            suspect.is_shown_by(Some(at(50)), Some(at(110))),
+            "sold before, changed meanwhile"
+        );
+        assert!(
+            suspect.is_shown_by(None, Some(at(110))),
+            "nobody knows when it was sold"
+        );
+        assert!(
+            !suspect.is_shown_by(Some(at(105)), Some(at(110))),
+            "new: it was never in the window"
+        );
+        assert!(
+            !suspect.is_shown_by(Some(at(50)), Some(at(131))),
+            "changed after the reading"
+        );
+        assert!(
+            !suspect.is_shown_by(Some(at(50)), Some(at(99))),
+            "part of the overlap"
+        );
+        assert!(
+            !suspect.is_shown_by(Some(at(50)), None),
+            "the vendor tells no versions"
+        );
     }
 }

@@ -1,0 +1,16 @@
+//! The engine from a wish to its outcome, in one process, on both databases: what vendors do to us and
+//! what becomes of it, run by run. Time stands still unless a test moves it; nothing sleeps.
+#![expect(clippy::unwrap_used, reason = "a failed test may panic")]
+
+#[path = "flows/boundaries.rs"]
+mod boundaries;
+#[path = "flows/credentials.rs"]
+mod credentials;
+#[path = "flows/harness.rs"]
+mod harness;
+#[path = "flows/misbehaviour.rs"]
+mod misbehaviour;
+#[path = "flows/runs.rs"]
+mod runs;
+#[path = "flows/schedules.rs"]
+mod schedules;
