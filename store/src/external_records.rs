@@ -3,7 +3,7 @@
 //! What has no table of its own is kept here by stream: a few columns to search by, the mapped fields
 //! as JSON. Which version of a record wins is told in [`crate::record_batches`].
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
@@ -161,6 +161,7 @@ impl ExternalRecord {
             }
         };
         let now = batch.clock.now();
+        let observed_at = batch.observed_at.trunc_subsecs(3);
         let mut row = Self {
             id: batch.clock.new_id(),
             system_id: batch.system_id,
@@ -173,8 +174,8 @@ impl ExternalRecord {
             occurred_at,
             data: clean(new.data),
             sync_status: SyncStatus::Success,
-            version_at: version_at.unwrap_or(batch.observed_at),
-            observed_at: batch.observed_at,
+            version_at: version_at.unwrap_or(observed_at),
+            observed_at,
             status_version_at: None,
             content_hash: Vec::new(),
             sync_log_id: batch.sync_log_id,

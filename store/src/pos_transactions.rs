@@ -3,7 +3,7 @@
 //! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), the API one at a time
 //! ([`insert_one`]); which version of a record wins is told in [`crate::record_batches`].
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
@@ -187,6 +187,7 @@ impl PosTransaction {
             }
         };
         let now = batch.clock.now();
+        let observed_at = batch.observed_at.trunc_subsecs(3);
         let mut row = Self {
             id: batch.clock.new_id(),
             system_id: batch.system_id,
@@ -205,8 +206,8 @@ impl PosTransaction {
             customer_phone: clean_option(new.customer_phone),
             sync_status: SyncStatus::Success,
             transaction_time,
-            version_at: version_at.unwrap_or(batch.observed_at),
-            observed_at: batch.observed_at,
+            version_at: version_at.unwrap_or(observed_at),
+            observed_at,
             status_version_at: None,
             content_hash: Vec::new(),
             sync_log_id: batch.sync_log_id,

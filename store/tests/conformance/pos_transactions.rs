@@ -60,6 +60,7 @@ pub(crate) async fn a_record_is_stored_with_all_its_fields(store: Store) {
         &store,
         Batch {
             sync_log_id: Some(run),
+            observed_at: at(7) + TimeDelta::microseconds(999),
             ..batch(&store, system, 7)
         },
         vec![incoming.clone()],
