@@ -12,7 +12,7 @@
 //!
 //! A row is overwritten when the record's (version, observation) is not older than its own; a later
 //! observation of the same version wins. Equal content changes nothing, but a newer version of equal
-//! content is remembered ([`RecordTable::raise`]): otherwise a slow poll could still bring back what
+//! content is remembered (`raise`): otherwise a slow poll could still bring back what
 //! came in between.
 
 use std::collections::BTreeMap;
