@@ -183,7 +183,7 @@ impl Survey<'_> {
                 .iter()
                 .for_each(|entry| self.entry(&entry.expr, in_macro)),
             Expr::Struct(of) => {
-                self.problem(format!("`{}` is not known; only plain values are", of.type_name))
+                self.problem(format!("`{}` is not known; only plain values are", of.type_name));
             }
             Expr::Comprehension(loops) => {
                 if in_macro {

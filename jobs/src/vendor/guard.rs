@@ -100,11 +100,11 @@ fn is_public(address: IpAddr) -> bool {
             let embedded = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
             match part {
                 // 6to4 and NAT64 carry an IPv4 address inside: look at that.
-                [0x2002, high, low, ..] => is_public_v4(embedded(high, low)),
-                [0x64, 0xff9b, 0, _, _, _, high, low] => is_public_v4(embedded(high, low)),
-                [0x64, 0xff9b, ..] => false,
-                // Teredo, documentation, ORCHID.
-                [0x2001, 0 | 0xdb8, ..] => false,
+                [0x2002, high, low, ..] | [0x64, 0xff9b, 0, _, _, _, high, low] => {
+                    is_public_v4(embedded(high, low))
+                }
+                // Local NAT64, Teredo, documentation, ORCHID.
+                [0x64, 0xff9b, ..] | [0x2001, 0 | 0xdb8, ..] => false,
                 [0x2001, second, ..] if (0x10..=0x2f).contains(&second) => false,
                 [0x3fff, second, ..] if second < 0x1000 => false,
                 // 2000::/3 alone is global unicast: no ::1, fe80::/10, fc00::/7, ff00::/8, ::a.b.c.d.

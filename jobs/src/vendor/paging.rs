@@ -201,8 +201,9 @@ fn next_link(header: &str) -> Option<String> {
     None
 }
 
-/// Finds tokens that repeat, in memory that does not grow: the token of a page is compared with the
-/// one before it and with one that is moved on at every power of two (Brent), so a circle of any
+/// Finds tokens that repeat, in memory that does not grow.
+///
+/// The token of a page is compared with the one before it and with one that is moved on at every power of two (Brent), so a circle of any
 /// length is met before it has been walked three times. Kept with the run's position.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorGuard {

@@ -4,6 +4,7 @@
 //! out: the first page has no cursor.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
@@ -128,7 +129,7 @@ impl Template {
                 if byte.is_ascii_alphanumeric() || PLAIN.contains(&byte) {
                     encoded.push(char::from(byte));
                 } else {
-                    encoded.push_str(&format!("%{byte:02X}"));
+                    let _ = write!(encoded, "%{byte:02X}");
                 }
                 encoded
             })

@@ -286,17 +286,15 @@ impl Connection {
     /// The vendor's wish to be left alone, bounded by the settings.
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let wait = match text.parse::<u64>() {
-            Ok(secs) => Duration::from_secs(secs),
-            Err(_) => {
-                let until = parse_http_date(text)?;
-                let now = headers
-                    .get(DATE)
-                    .and_then(|value| parse_http_date(value.to_str().ok()?));
-                (until - now.unwrap_or_else(|| self.inner.store.clock().now()))
-                    .to_std()
-                    .unwrap_or_default()
-            }
+        let wait = if let Ok(secs) = text.parse() {
+            Duration::from_secs(secs)
+        } else {
+            let until = parse_http_date(text)?;
+            let now = headers
+                .get(DATE)
+                .and_then(|value| parse_http_date(value.to_str().ok()?));
+            let now = now.unwrap_or_else(|| self.inner.store.clock().now());
+            (until - now).to_std().unwrap_or_default()
         };
         Some(wait.min(Duration::from_secs(self.inner.settings.retry_after_max_secs)))
     }

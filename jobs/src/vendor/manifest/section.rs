@@ -321,16 +321,11 @@ impl<'a> Section<'a> {
                 .iter()
                 .min_by_key(|known| distance(key, known))
                 .filter(|known| distance(key, known) <= 3);
-            let fix = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    let known = asked
-                        .iter()
-                        .map(|known| format!("`{known}`"))
-                        .collect::<Vec<_>>()
-                        .join(", ");
-                    format!("known here are {known}")
-                }
+            let fix = if let Some(near) = near {
+                format!("did you mean `{near}`?")
+            } else {
+                let known: Vec<String> = asked.iter().map(|known| format!("`{known}`")).collect();
+                format!("known here are {}", known.join(", "))
             };
             self.problem(key, format!("is not a key of a manifest; {fix}"));
         }

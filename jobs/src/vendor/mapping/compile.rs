@@ -9,7 +9,7 @@ use super::field::{Field, Form, Source, Unit, ValueTable};
 use super::{Fields, Mapping, RecordFields, TransactionFields};
 use crate::vendor::manifest::Target;
 use crate::vendor::manifest::section::Section;
-use crate::vendor::manifest::stream::{check_pattern, read_zone};
+use crate::vendor::manifest::stream::read::{check_pattern, read_zone};
 use crate::vendor::path::Path;
 
 /// What an expression of a mapping may use.
@@ -298,31 +298,27 @@ fn parse_form(section: &Section<'_>, expected: Expected, defaults: &Defaults) ->
     let present = section.flag("present").unwrap_or(false);
     let chosen = section.choice("type", &types);
     let zone = zone.or(defaults.zone);
-    let time_or_default = |time: Option<TimeForm>| time.unwrap_or_else(|| defaults.time.clone());
-    let form = match (expected, chosen) {
-        (Expected::Json, Some(Type::Text)) => Ok(Form::Text),
-        (Expected::Json, Some(Type::Number)) => Ok(Form::Number),
-        (Expected::Json, Some(Type::Flag)) => Ok(Form::Flag { present }),
-        (Expected::Json, Some(Type::Money)) => form_of(Expected::Money, unit, defaults),
-        (Expected::Json, Some(Type::Time)) => Ok(Form::Time {
-            form: time_or_default(time),
+    // What is chosen, else what the keys speak of.
+    let kind = match (expected, chosen) {
+        (Expected::Text, _) => Some(Type::Text),
+        (Expected::Money, _) => Some(Type::Money),
+        (Expected::Time, _) => Some(Type::Time),
+        (Expected::Flag, _) => Some(Type::Flag),
+        (Expected::Json, Some(chosen)) => Some(chosen),
+        (Expected::Json, None) if unit.is_some() || section.has("sum") => Some(Type::Money),
+        (Expected::Json, None) if time.is_some() => Some(Type::Time),
+        (Expected::Json, None) => section.has("values").then_some(Type::Text),
+    };
+    let form = match kind {
+        None => Ok(Form::AsIs),
+        Some(Type::Text) => Ok(Form::Text),
+        Some(Type::Number) => Ok(Form::Number),
+        Some(Type::Flag) => Ok(Form::Flag { present }),
+        Some(Type::Time) => Ok(Form::Time {
+            form: time.unwrap_or_else(|| defaults.time.clone()),
             zone,
         }),
-        (Expected::Json, None) if unit.is_some() || section.has("sum") => {
-            form_of(Expected::Money, unit, defaults)
-        }
-        (Expected::Json, None) if time.is_some() => Ok(Form::Time {
-            form: time_or_default(time),
-            zone,
-        }),
-        (Expected::Json, None) if section.has("values") => Ok(Form::Text),
-        (Expected::Json, None) => Ok(Form::AsIs),
-        (Expected::Flag, _) => Ok(Form::Flag { present }),
-        (Expected::Time, _) => Ok(Form::Time {
-            form: time_or_default(time),
-            zone,
-        }),
-        (expected, _) => form_of(expected, unit, defaults),
+        Some(Type::Money) => form_of(Expected::Money, unit, defaults),
     };
     form.map_err(|problem| section.problem("unit", problem)).ok()
 }

@@ -88,7 +88,7 @@ pub(super) fn minor(value: &Value, unit: Unit, currency: Currency) -> Result<i64
     };
     money::parse_minor(&text, digits).map_err(|error| match (&error, unit) {
         (MoneyError::TooManyDecimals { text, .. }, Unit::Minor) => format!(
-            "`{text}` is not a whole number of minor units; if the vendor sends decimals, the manifest needs `unit = \"major\"`"
+            "`{text}` has decimals, but minor units of {currency} allow none; if the vendor sends decimals, the manifest needs `unit = \"major\"`"
         ),
         (MoneyError::TooManyDecimals { text, digits }, Unit::Major) => format!(
             "`{text}` has more decimals than the {digits} that {currency} allows; check the system's currency and the manifest's unit"
@@ -151,10 +151,9 @@ pub(super) fn time(value: &Value, form: &TimeForm, zone: Tz) -> Result<DateTime<
         TimeForm::UnixMs => "milliseconds since 1970",
         TimeForm::Naive => "`2026-01-01 12:00:00`",
         TimeForm::Pattern(pattern) => pattern.as_str(),
-        TimeForm::Any => "a time such as `2026-01-01T12:00:00+08:00`",
+        TimeForm::Any => "`2026-01-01T12:00:00+08:00` or seconds since 1970",
     };
-    let read =
-        read.ok_or_else(|| format!("`{}` is not the time expected; expected {expected}", shown(text)))?;
+    let read = read.ok_or_else(|| format!("`{}` is not a time of the form {expected}", shown(text)))?;
     if !YEARS.contains(&chrono::Datelike::year(&read)) {
         return Err(format!(
             "`{}` is not within the years 1970 to 9999; check the manifest's time form",
@@ -291,7 +290,7 @@ mod tests {
                 Unit::Major,
                 "`12.345` has more decimals than the 2 that CNY allows",
             ),
-            ("12.5", Unit::Minor, "whole number of minor units"),
+            ("12.5", Unit::Minor, "minor units of CNY allow none"),
             ("1e999999", Unit::Major, "too large for an amount"),
             ("1e999999999999", Unit::Minor, "too large for an amount"),
             ("\"12,50\"", Unit::Major, "not a number"),

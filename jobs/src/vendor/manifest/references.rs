@@ -1,0 +1,75 @@
+//! What one section of a manifest names must exist in another: credentials, settings, limits, streams.
+
+use super::section::Problems;
+use super::{Auth, Manifest};
+use crate::vendor::template::{Slot, Template};
+
+/// What one section names must exist in another.
+pub(super) fn check(manifest: &Manifest, problems: &Problems) {
+    let mut used: Vec<(String, &Slot)> = Vec::new();
+    for (name, template) in &manifest.headers {
+        used.extend(
+            template
+                .slots()
+                .map(|slot| (format!("connection.headers.{name}"), slot)),
+        );
+    }
+    match &manifest.auth {
+        Auth::None => {}
+        Auth::Bearer { token } => used.extend(token.slots().map(|slot| ("auth.token".into(), slot))),
+        Auth::Header { value, .. } => used.extend(value.slots().map(|slot| ("auth.value".into(), slot))),
+        Auth::Basic { username, password } => {
+            used.extend(username.slots().map(|slot| ("auth.username".into(), slot)));
+            used.extend(
+                password
+                    .iter()
+                    .flat_map(Template::slots)
+                    .map(|slot| ("auth.password".into(), slot)),
+            );
+        }
+    }
+    let requests = manifest
+        .streams
+        .iter()
+        .map(|stream| (format!("streams.{}.request", stream.name), &stream.request));
+    let probe = manifest
+        .probe
+        .request
+        .iter()
+        .map(|request| ("probe.request".to_owned(), request));
+    for (key, request) in requests.chain(probe) {
+        used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
+        if let Some(limit) = &request.limit
+            && !manifest.limits.contains_key(limit)
+        {
+            problems.add(
+                format!("{key}.limit"),
+                format!("`{limit}` is no limit; add `[limits.{limit}]`"),
+            );
+        }
+    }
+    for (key, slot) in used {
+        match slot {
+            Slot::Config(name) if !manifest.config.iter().any(|known| known.name == *name) => {
+                problems.add(
+                    key,
+                    format!("`{{config.{name}}}` is not declared; add `[config.{name}]` with a label"),
+                );
+            }
+            Slot::Credential(name) if !manifest.credentials.iter().any(|known| known.name == *name) => {
+                problems.add(
+                    key,
+                    format!(
+                        "`{{credential.{name}}}` is not declared; add `[credentials.{name}]` with a label"
+                    ),
+                );
+            }
+            _ => {}
+        }
+    }
+    if let Some(name) = &manifest.probe.stream
+        && manifest.stream(name).is_none()
+    {
+        problems.add("probe.stream", format!("`{name}` is no stream of this manifest"));
+    }
+}

@@ -1,0 +1,350 @@
+//! Reads the section of one list. Apart from the types, because most of it is about what to say when
+//! something is wrong.
+
+use std::time::Duration;
+
+use chrono::format::{Item, StrftimeItems};
+use chrono_tz::Tz;
+
+use super::{Answer, Pagination, PagingStyle, Request, Stream, Target, TimeFormat, WindowSpec};
+use crate::vendor::manifest::section::Section;
+use crate::vendor::mapping;
+use crate::vendor::template::{JsonTemplate, Slot};
+
+/// A share of failed records over this fails the run before its watermark moves.
+const FAILURE_SHARE_DEFAULT: f64 = 0.5;
+/// The pages of one window, unless manifest or settings say fewer.
+const PAGES_MAX_DEFAULT: u32 = 10_000;
+const FIRST_WINDOW_DEFAULT_DAYS: u32 = 30;
+const OVERLAP_DEFAULT_SECS: u64 = 120;
+const LAG_DEFAULT_SECS: u64 = 5;
+const DAY_SECS: u32 = 86_400;
+
+pub(in crate::vendor::manifest) fn read_stream(
+    name: &str,
+    section: Section<'_>,
+    position_ttl: Duration,
+) -> Option<Stream> {
+    let targets = [
+        ("pos_transactions", Target::PosTransactions),
+        ("external_records", Target::ExternalRecords),
+    ];
+    let target = section.required(
+        "target",
+        section.choice("target", &targets),
+        "expected `pos_transactions` or `external_records`",
+    );
+    let title = section.text("title").unwrap_or(name).to_owned();
+    let request = section
+        .required(
+            "request",
+            section.section("request"),
+            "say what is asked, as `request.path = \"/orders\"`",
+        )
+        .and_then(read_request);
+    let pagination = section
+        .section("pagination")
+        .map_or_else(|| Some(no_pages()), read_pagination);
+    let answer = section
+        .required(
+            "answer",
+            section.section("answer"),
+            "say where the records are, as `answer.records = \"data\"`",
+        )
+        .and_then(read_answer);
+    let (window, timing) = section
+        .section("window")
+        .map_or((None, Timing::default()), read_window);
+    let mapping = section
+        .required("mapping", section.section("mapping"), "say what the members mean")
+        .zip(target)
+        .and_then(|(inner, target)| {
+            mapping::compile::read_mapping(&inner, target).inspect(|_| inner.finish())
+        });
+    let ascending = section.flag("ascending").unwrap_or(false);
+    let failure_share_max = section
+        .share("failure_share_max")
+        .unwrap_or(FAILURE_SHARE_DEFAULT);
+    let pages_max = section
+        .whole("pages_max", 1..=1_000_000)
+        .unwrap_or(PAGES_MAX_DEFAULT);
+    let position_ttl = section
+        .secs("position_ttl_secs", 0..=30 * DAY_SECS)
+        .unwrap_or(position_ttl);
+    if let (Some(request), Some(pagination)) = (&request, &pagination) {
+        check_paging(&section, request, pagination, window.as_ref());
+    }
+    section.finish();
+    Some(Stream {
+        name: name.to_owned(),
+        title,
+        overlap: timing.overlap,
+        lag: timing.lag,
+        position_ttl,
+        first_window: timing.first_window,
+        ascending,
+        failure_share_max,
+        pages_max,
+        target: target?,
+        request: request?,
+        pagination: pagination?,
+        answer: answer?,
+        window,
+        mapping: mapping?,
+    })
+}
+
+pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<Request> {
+    let methods = [("GET", true), ("POST", false)];
+    let get = section.choice("method", &methods).unwrap_or(true);
+    let path = section.required(
+        "path",
+        section.template("path"),
+        "give the path below the endpoint, as `/v1/orders`",
+    );
+    if let Some(text) = section.text("path")
+        && !(text.is_empty() || text.starts_with('/'))
+    {
+        section.problem(
+            "path",
+            format!("`{text}` must begin with `/`; the host is the system's endpoint"),
+        );
+    }
+    let body = section.value("body").map(|value| {
+        JsonTemplate::read(value, &section.name("body"), &mut |key, problem| {
+            section.problems().add(key, problem);
+        })
+    });
+    if get && body.is_some() {
+        section.problem("body", "a GET has no body; say `method = \"POST\"`");
+    }
+    let request = path.map(|path| Request {
+        method: if get {
+            reqwest::Method::GET
+        } else {
+            reqwest::Method::POST
+        },
+        path,
+        query: section.named_templates("query"),
+        headers: section.named_templates("headers"),
+        body,
+        limit: section.text("limit").map(str::to_owned),
+    });
+    if request.is_none() {
+        let _ = (
+            section.value("query"),
+            section.value("headers"),
+            section.value("limit"),
+        );
+    }
+    section.finish();
+    request
+}
+
+fn no_pages() -> Pagination {
+    Pagination {
+        style: PagingStyle::None,
+        size: None,
+        first_page: 1,
+        size_param: None,
+        page_param: None,
+        offset_param: None,
+        cursor_param: None,
+        cursor: Vec::new(),
+        total_pages: None,
+        total_records: None,
+        has_more: None,
+        short_page_ends: true,
+    }
+}
+
+fn read_pagination(section: Section<'_>) -> Option<Pagination> {
+    let styles = [
+        ("none", PagingStyle::None),
+        ("page", PagingStyle::Page),
+        ("offset", PagingStyle::Offset),
+        ("cursor", PagingStyle::Cursor),
+        ("link", PagingStyle::Link),
+    ];
+    let style = section.required(
+        "style",
+        section.choice("style", &styles),
+        "expected `page`, `offset`, `cursor`, `link` or `none`",
+    );
+    let text = |key| {
+        section
+            .text(key)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    let pagination = Pagination {
+        style: style.unwrap_or(PagingStyle::None),
+        size: section.whole("size", 1..=100_000).map(u64::from),
+        first_page: section.whole("first_page", 0..=1).unwrap_or(1).into(),
+        size_param: text("size_param"),
+        page_param: text("page_param"),
+        offset_param: text("offset_param"),
+        cursor_param: text("cursor_param"),
+        cursor: section.paths("cursor").unwrap_or_default(),
+        total_pages: section.path("total_pages"),
+        total_records: section.path("total_records"),
+        has_more: section.path("has_more"),
+        short_page_ends: section.flag("short_page_ends").unwrap_or(true),
+    };
+    section.finish();
+    style.map(|_| pagination)
+}
+
+fn read_answer(section: Section<'_>) -> Option<Answer> {
+    let records = section.required(
+        "records",
+        section.paths("records"),
+        "give the path of the list; `.` is the answer itself",
+    );
+    let answer = records.map(|records| Answer {
+        records,
+        absent_when_empty: section.flag("absent_when_empty").unwrap_or(false),
+        success: section.expression("success", &["status", "body"]),
+    });
+    if answer.is_none() {
+        let _ = (section.value("absent_when_empty"), section.value("success"));
+    }
+    section.finish();
+    answer
+}
+
+/// The parts of a window that the engine reads.
+struct Timing {
+    overlap: Duration,
+    lag: Duration,
+    first_window: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            overlap: Duration::from_secs(OVERLAP_DEFAULT_SECS),
+            lag: Duration::from_secs(LAG_DEFAULT_SECS),
+            first_window: Duration::from_secs(u64::from(FIRST_WINDOW_DEFAULT_DAYS * DAY_SECS)),
+        }
+    }
+}
+
+fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
+    #[derive(Clone, Copy)]
+    enum Form {
+        Rfc3339,
+        Unix,
+        UnixMs,
+        Naive,
+    }
+    let forms = [
+        ("rfc3339", Form::Rfc3339),
+        ("unix", Form::Unix),
+        ("unix_ms", Form::UnixMs),
+        ("naive", Form::Naive),
+    ];
+    let pattern = section.parsed("pattern", check_pattern);
+    let format = match section.choice("format", &forms).unwrap_or(Form::Rfc3339) {
+        Form::Rfc3339 => TimeFormat::Rfc3339,
+        Form::Unix => TimeFormat::Unix,
+        Form::UnixMs => TimeFormat::UnixMs,
+        Form::Naive => TimeFormat::Naive(pattern.unwrap_or_else(|| "%Y-%m-%d %H:%M:%S".into())),
+    };
+    let text = |key| {
+        section
+            .text(key)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    let window = WindowSpec {
+        from_param: text("from_param"),
+        to_param: text("to_param"),
+        format,
+        zone: section.parsed("zone", read_zone),
+    };
+    let default = Timing::default();
+    let timing = Timing {
+        overlap: section
+            .secs("overlap_secs", 0..=30 * DAY_SECS)
+            .unwrap_or(default.overlap),
+        lag: section.secs("lag_secs", 0..=DAY_SECS).unwrap_or(default.lag),
+        first_window: section
+            .whole("first_window_days", 1..=3_650)
+            .map_or(default.first_window, |days| {
+                Duration::from_secs(u64::from(days) * u64::from(DAY_SECS))
+            }),
+    };
+    section.finish();
+    (Some(window), timing)
+}
+
+/// An IANA zone by its name.
+pub(crate) fn read_zone(text: &str) -> Result<Tz, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a time zone; expected one such as `Asia/Shanghai`"))
+}
+
+/// A pattern that chrono can write and read.
+pub(crate) fn check_pattern(text: &str) -> Result<String, String> {
+    if text.is_empty() || StrftimeItems::new(text).any(|item| matches!(item, Item::Error)) {
+        return Err(format!(
+            "`{text}` is not a time pattern; expected one such as `%Y-%m-%d %H:%M:%S`"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Something must tell the vendor which page, or every page would be the first.
+fn check_paging(
+    section: &Section<'_>,
+    request: &Request,
+    pagination: &Pagination,
+    window: Option<&WindowSpec>,
+) {
+    let slots = request.slots();
+    let uses = |slot: &Slot| slots.contains(&slot);
+    let (told, key, slot) = match pagination.style {
+        PagingStyle::None | PagingStyle::Link => (true, "", ""),
+        PagingStyle::Page => (
+            pagination.page_param.is_some() || uses(&Slot::PageNumber),
+            "page_param",
+            "{page.number}",
+        ),
+        PagingStyle::Offset => (
+            pagination.offset_param.is_some() || uses(&Slot::PageOffset),
+            "offset_param",
+            "{page.offset}",
+        ),
+        PagingStyle::Cursor => (
+            pagination.cursor_param.is_some() || uses(&Slot::PageCursor),
+            "cursor_param",
+            "{page.cursor}",
+        ),
+    };
+    if !told {
+        let fix = format!(
+            "is missing, and nothing in the request says `{slot}`: the vendor would not know which page is meant"
+        );
+        section.problem(&format!("pagination.{key}"), fix);
+    }
+    if pagination.style == PagingStyle::Cursor && pagination.cursor.is_empty() {
+        section.problem(
+            "pagination.cursor",
+            "is missing; give the path of the next page's token in the answer",
+        );
+    }
+    if pagination.style == PagingStyle::Offset && pagination.size.is_none() {
+        section.problem(
+            "pagination.size",
+            "is missing; an offset moves on by the size of a page",
+        );
+    }
+    let wants_window = uses(&Slot::WindowFrom) || uses(&Slot::WindowTo);
+    if wants_window && window.is_none() {
+        section.problem(
+            "window",
+            "is missing, and the request uses `{window.…}`; add it with a `format`",
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! Every manifest against recorded answers of its vendor, and the one client against a vendor that
+//! misbehaves in every way that was ever seen.
+#![expect(clippy::unwrap_used, reason = "a failed test may panic")]
+
+#[path = "vendors/answers.rs"]
+mod answers;
+#[path = "vendors/calls.rs"]
+mod calls;
+#[path = "vendors/pages.rs"]
+mod pages;
+#[path = "vendors/recorded.rs"]
+mod recorded;
+#[path = "vendors/server.rs"]
+mod server;
+#[path = "vendors/support.rs"]
+mod support;
