@@ -149,6 +149,7 @@ CREATE TABLE pos_transactions (
     UNIQUE (system_id, pos_transaction_id)
 );
 CREATE INDEX pos_transactions_newest ON pos_transactions (transaction_time, id);
+CREATE INDEX pos_transactions_system ON pos_transactions (system_id, transaction_time, id);
 CREATE INDEX pos_transactions_store ON pos_transactions (store_id, transaction_time, id);
 
 CREATE TABLE supplier_orders (

@@ -8,9 +8,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
 use serde_json::{Map, Value};
-use sqlx::QueryBuilder;
 use sqlx::types::Json;
 
 use crate::error::StoreError;
@@ -19,6 +17,14 @@ use crate::money::Currency;
 use crate::pool::{Store, Tx};
 use crate::text_enum::{SyncStatus, SystemStatus, SystemType};
 use crate::{on_read, on_tx, on_write};
+
+mod list;
+mod outcome;
+mod secrets;
+
+pub use list::{Filter, list};
+pub use outcome::{Health, record_outcome};
+pub use secrets::{credentials, set_credentials, set_webhook_secrets, webhook_secrets};
 
 /// A row of `external_systems`. Secrets stay sealed; see [`credentials`].
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -110,61 +116,6 @@ impl ExternalSystem {
             && !self.paused
             && self.sync_enabled
             && matches!(self.status, SystemStatus::Active | SystemStatus::Error)
-    }
-}
-
-/// The opened credentials of a system, by name; empty when none are set.
-pub fn credentials(
-    store: &Store,
-    system: &ExternalSystem,
-) -> Result<BTreeMap<String, SecretString>, StoreError> {
-    match &system.sealed_credentials {
-        None => Ok(BTreeMap::new()),
-        Some(sealed) => {
-            Ok(store.vault().open_map(sealed, &ExternalSystem::credentials_aad(system.id))?)
-        }
-    }
-}
-
-/// Puts credentials into a row that is about to be inserted or saved; an empty map removes them.
-pub fn set_credentials(
-    store: &Store,
-    system: &mut ExternalSystem,
-    secrets: &BTreeMap<String, SecretString>,
-) -> Result<(), StoreError> {
-    system.credential_names = Json(secrets.keys().map(|name| (name.clone(), true)).collect());
-    system.sealed_credentials = if secrets.is_empty() {
-        None
-    } else {
-        Some(store.vault().seal_map(secrets, &ExternalSystem::credentials_aad(system.id))?)
-    };
-    Ok(())
-}
-
-/// Seals the webhook secrets of a row that is about to be inserted or saved.
-pub fn set_webhook_secrets(
-    store: &Store,
-    system: &mut ExternalSystem,
-    secrets: &BTreeMap<String, SecretString>,
-) -> Result<(), StoreError> {
-    system.sealed_webhook_secrets = if secrets.is_empty() {
-        None
-    } else {
-        Some(store.vault().seal_map(secrets, &ExternalSystem::webhook_secrets_aad(system.id))?)
-    };
-    Ok(())
-}
-
-/// The opened webhook secrets of a system, by name.
-pub fn webhook_secrets(
-    store: &Store,
-    system: &ExternalSystem,
-) -> Result<BTreeMap<String, SecretString>, StoreError> {
-    match &system.sealed_webhook_secrets {
-        None => Ok(BTreeMap::new()),
-        Some(sealed) => {
-            Ok(store.vault().open_map(sealed, &ExternalSystem::webhook_secrets_aad(system.id))?)
-        }
     }
 }
 
@@ -316,51 +267,6 @@ pub async fn get(store: &Store, id: SystemId) -> Result<ExternalSystem, StoreErr
     find(store, id).await?.ok_or_else(|| StoreError::NotFound(format!("system `{id}`")))
 }
 
-/// Which systems to list.
-#[derive(Debug, Clone, Default)]
-pub struct Filter<'a> {
-    /// What the caller may see; `None` is everything.
-    pub scope: Option<&'a str>,
-    /// Only systems of this store.
-    pub store_id: Option<&'a str>,
-    /// Only this type.
-    pub system_type: Option<SystemType>,
-    /// Only this status.
-    pub status: Option<SystemStatus>,
-    /// Continue after this row of the page before.
-    pub after: Option<(DateTime<Utc>, SystemId)>,
-    /// The most rows.
-    pub limit: i64,
-}
-
-macro_rules! list_body {
-    ($filter:expr, $executor:expr) => {{
-        let mut query = QueryBuilder::new("SELECT * FROM external_systems WHERE deleted_at IS NULL");
-        if let Some(scope) = $filter.scope {
-            query.push(" AND store_id = ").push_bind(scope.to_owned());
-        }
-        if let Some(store_id) = $filter.store_id {
-            query.push(" AND store_id = ").push_bind(store_id.to_owned());
-        }
-        if let Some(system_type) = $filter.system_type {
-            query.push(" AND type = ").push_bind(system_type);
-        }
-        if let Some(status) = $filter.status {
-            query.push(" AND status = ").push_bind(status);
-        }
-        if let Some((at, id)) = $filter.after {
-            query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
-        }
-        query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind($filter.limit);
-        query.build_query_as::<ExternalSystem>().fetch_all($executor).await
-    }};
-}
-
-/// A page of systems, newest first.
-pub async fn list(store: &Store, filter: &Filter<'_>) -> Result<Vec<ExternalSystem>, StoreError> {
-    Ok(on_read!(store, |ex| list_body!(filter, ex))?)
-}
-
 const DUE: &str = "SELECT * FROM external_systems WHERE next_sync_at <= $1 AND deleted_at IS NULL \
     ORDER BY next_sync_at, id LIMIT $2";
 
@@ -389,74 +295,6 @@ pub async fn advance(
         .await
         .map(|done| done.rows_affected()))?;
     Ok(affected == 1)
-}
-
-const RECORD_SUCCESS: &str = "UPDATE external_systems SET last_sync_at = $2, last_sync_status = $3, \
-    last_error = NULL, consecutive_failures = 0, status = CASE WHEN status = 'error' OR $4 THEN 'active' \
-    ELSE status END WHERE id = $1";
-const RECORD_FAILURE: &str = "UPDATE external_systems SET last_sync_at = $2, last_sync_status = $3, \
-    last_error = $4, consecutive_failures = consecutive_failures + 1, \
-    status = CASE WHEN $5 OR (status = 'active' AND consecutive_failures + 1 >= $6) THEN 'error' ELSE status END, \
-    next_sync_at = CASE WHEN next_sync_at IS NOT NULL AND ($5 OR status = 'error' OR consecutive_failures + 1 >= $6) \
-    AND next_sync_at < $7 THEN $7 ELSE next_sync_at END WHERE id = $1";
-
-/// What a finished run or test says about its system.
-#[derive(Debug, Clone)]
-pub enum Health<'a> {
-    /// It worked. `activate` is set by a connection test: only a test makes an inactive system active,
-    /// while any success brings a system in error back.
-    Working {
-        /// Success or partial.
-        status: SyncStatus,
-        /// Whether an inactive system becomes active.
-        activate: bool,
-    },
-    /// It did not.
-    Failing {
-        /// For a person.
-        error: &'a str,
-        /// The vendor refuses the credentials: error at once.
-        unauthorized: bool,
-        /// So many failures in a row put an active system into error.
-        breaker_failures: i64,
-        /// A system in error is not scheduled before this time.
-        cooldown_until: DateTime<Utc>,
-    },
-}
-
-/// Writes a run's outcome on its system, in the transaction that ends the run.
-pub async fn record_outcome(
-    tx: &mut Tx,
-    id: SystemId,
-    health: &Health<'_>,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    match health {
-        Health::Working { status, activate } => {
-            on_tx!(tx, |ex| sqlx::query(RECORD_SUCCESS)
-                .bind(id)
-                .bind(now)
-                .bind(*status)
-                .bind(*activate)
-                .execute(ex)
-                .await
-                .map(drop))?;
-        }
-        Health::Failing { error, unauthorized, breaker_failures, cooldown_until } => {
-            on_tx!(tx, |ex| sqlx::query(RECORD_FAILURE)
-                .bind(id)
-                .bind(now)
-                .bind(SyncStatus::Failed)
-                .bind((*error).to_owned())
-                .bind(*unauthorized)
-                .bind(*breaker_failures)
-                .bind(*cooldown_until)
-                .execute(ex)
-                .await
-                .map(drop))?;
-        }
-    }
-    Ok(())
 }
 
 const DELETE: &str = "UPDATE external_systems SET deleted_at = $3, updated_at = $3, version = version + 1, \
@@ -519,8 +357,8 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("external_systems::FIND", FIND),
     ("external_systems::DUE", DUE),
     ("external_systems::ADVANCE", ADVANCE),
-    ("external_systems::RECORD_SUCCESS", RECORD_SUCCESS),
-    ("external_systems::RECORD_FAILURE", RECORD_FAILURE),
+    ("external_systems::RECORD_SUCCESS", outcome::RECORD_SUCCESS),
+    ("external_systems::RECORD_FAILURE", outcome::RECORD_FAILURE),
     ("external_systems::DELETE", DELETE),
     ("external_systems::SCHEDULE", SCHEDULE),
     ("external_systems::UNSCHEDULED", UNSCHEDULED),
