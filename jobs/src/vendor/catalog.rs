@@ -52,11 +52,7 @@ impl Catalog {
         if let Some(directory) = directory {
             catalog.add_folder(directory, &mut errors);
         }
-        if errors.is_empty() {
-            Ok(catalog)
-        } else {
-            Err(ManifestErrors(errors))
-        }
+        if errors.is_empty() { Ok(catalog) } else { Err(ManifestErrors(errors)) }
     }
 
     /// The names of all vendors.
@@ -78,11 +74,7 @@ impl Catalog {
         provider: &str,
         config: &Map<String, Value>,
     ) -> Result<Arc<Manifest>, ManifestErrors> {
-        let name = if self.entries.contains_key(provider) {
-            provider
-        } else {
-            FALLBACK
-        };
+        let name = if self.entries.contains_key(provider) { provider } else { FALLBACK };
         let Some(entry) = self.entries.get(name) else {
             let problem =
                 format!("no manifest for vendor `{provider}`; expected `config/vendors/{provider}.toml`");
@@ -94,10 +86,7 @@ impl Catalog {
             .iter()
             .filter(|key| !key.sets.is_empty())
             .filter_map(|key| {
-                Some((
-                    key.name.as_str(),
-                    config.get(&key.name).filter(|value| !value.is_null())?,
-                ))
+                Some((key.name.as_str(), config.get(&key.name).filter(|value| !value.is_null())?))
             })
             .collect();
         if overlays.is_empty() {
@@ -123,25 +112,11 @@ impl Catalog {
             Err(found) => return errors.extend(found.0),
         };
         if manifest.name != name {
-            let problem = format!(
-                "`{}` is not the name of the file; expected `{name}`",
-                manifest.name
-            );
-            return errors.push(ManifestError {
-                file,
-                key: "meta.name".into(),
-                problem,
-            });
+            let problem = format!("`{}` is not the name of the file; expected `{name}`", manifest.name);
+            return errors.push(ManifestError { file, key: "meta.name".into(), problem });
         }
         let table = text.parse().unwrap_or_default();
-        self.entries.insert(
-            name.to_owned(),
-            Entry {
-                file,
-                table,
-                manifest: Arc::new(manifest),
-            },
-        );
+        self.entries.insert(name.to_owned(), Entry { file, table, manifest: Arc::new(manifest) });
     }
 
     fn add_folder(&mut self, directory: &FilePath, errors: &mut Vec<ManifestError>) {
@@ -151,23 +126,14 @@ impl Catalog {
             Err(error) => {
                 let problem =
                     format!("cannot be read: {error}; correct `vendors.directory` or leave it empty");
-                return errors.push(ManifestError {
-                    file,
-                    key: String::new(),
-                    problem,
-                });
+                return errors.push(ManifestError { file, key: String::new(), problem });
             }
         };
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
-        for path in paths
-            .iter()
-            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         {
-            let name = path
-                .file_stem()
-                .map(|stem| stem.to_string_lossy().into_owned())
-                .unwrap_or_default();
+            let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             let file = path.display().to_string();
             match fs::read_to_string(path) {
                 Ok(text) => self.add(&name, file, &text, errors),
@@ -188,20 +154,10 @@ impl Entry {
     fn overlay(&self, overlays: &BTreeMap<&str, &Value>) -> Result<Manifest, ManifestErrors> {
         let mut table = self.table.clone();
         let mut places: Vec<(&str, &str)> = Vec::new();
-        for key in self
-            .manifest
-            .config
-            .iter()
-            .filter(|key| overlays.contains_key(key.name.as_str()))
-        {
+        for key in self.manifest.config.iter().filter(|key| overlays.contains_key(key.name.as_str())) {
             let value = overlays[key.name.as_str()];
-            let problem = |problem| {
-                one_error(
-                    "the system's settings".into(),
-                    format!("config.{}", key.name),
-                    problem,
-                )
-            };
+            let problem =
+                |problem| one_error("the system's settings".into(), format!("config.{}", key.name), problem);
             let value = to_toml(value, key.kind).map_err(problem)?;
             for place in &key.sets {
                 put(&mut table, place, value.clone()).map_err(problem)?;
@@ -229,10 +185,7 @@ fn to_toml(value: &Value, kind: ConfigKind) -> Result<toml::Value, String> {
         ConfigKind::Text => toml::Value::String(text(value)?),
         ConfigKind::Number => {
             let text = text(value)?;
-            toml::Value::Integer(
-                text.parse()
-                    .map_err(|_| format!("`{text}` is not a whole number"))?,
-            )
+            toml::Value::Integer(text.parse().map_err(|_| format!("`{text}` is not a whole number"))?)
         }
         ConfigKind::Flag => match value {
             Value::Bool(flag) => toml::Value::Boolean(*flag),
@@ -246,9 +199,7 @@ fn to_toml(value: &Value, kind: ConfigKind) -> Result<toml::Value, String> {
             other => {
                 let text = text(other)?;
                 toml::Value::Array(
-                    text.split(',')
-                        .map(|one| toml::Value::String(one.trim().into()))
-                        .collect(),
+                    text.split(',').map(|one| toml::Value::String(one.trim().into())).collect(),
                 )
             }
         },
@@ -272,27 +223,18 @@ fn any_to_toml(value: &Value) -> Option<toml::Value> {
             toml::Value::Array(elements.iter().map(any_to_toml).collect::<Option<_>>()?)
         }
         Value::Object(members) => toml::Value::Table(
-            members
-                .iter()
-                .filter_map(|(name, value)| Some((name.clone(), any_to_toml(value)?)))
-                .collect(),
+            members.iter().filter_map(|(name, value)| Some((name.clone(), any_to_toml(value)?))).collect(),
         ),
     })
 }
 
 /// Puts a value at a dotted key; a table is merged into the one that is there.
 fn put(table: &mut toml::Table, place: &str, value: toml::Value) -> Result<(), String> {
-    let (way, last) = place
-        .rsplit_once('.')
-        .map_or((None, place), |(way, last)| (Some(way), last));
+    let (way, last) = place.rsplit_once('.').map_or((None, place), |(way, last)| (Some(way), last));
     let mut inner = table;
     for key in way.into_iter().flat_map(|way| way.split('.')) {
-        let next = inner
-            .entry(key)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        inner = next
-            .as_table_mut()
-            .ok_or_else(|| format!("`{place}` is no place in the manifest"))?;
+        let next = inner.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        inner = next.as_table_mut().ok_or_else(|| format!("`{place}` is no place in the manifest"))?;
     }
     match (inner.get_mut(last), value) {
         (Some(toml::Value::Table(old)), toml::Value::Table(new)) => old.extend(new),
@@ -351,18 +293,10 @@ mod tests {
     fn a_bad_setting_is_named_as_the_systems() {
         let catalog = Catalog::embedded().unwrap();
         for (settings, key, says) in [
-            (
-                json!({"page_size": "many"}),
-                "config.page_size",
-                "not a whole number",
-            ),
+            (json!({"page_size": "many"}), "config.page_size", "not a whole number"),
             (json!({"page_size": 0}), "config.page_size", "out of range"),
             (json!({"auth": "magic"}), "config.auth", "expected one of"),
-            (
-                json!({"fields": {"extrnal_id": "nr"}}),
-                "config.fields",
-                "did you mean `external_id`",
-            ),
+            (json!({"fields": {"extrnal_id": "nr"}}), "config.fields", "did you mean `external_id`"),
             (json!({"path": "orders"}), "config.path", "must begin with `/`"),
         ] {
             let errors = catalog.resolve("x", &config(&settings)).unwrap_err();

@@ -31,29 +31,15 @@ pub fn check_file(file: &FilePath, payloads: Option<&FilePath>) -> Result<CheckR
     let text =
         fs::read_to_string(file).map_err(|error| problem(&shown, "", format!("cannot be read: {error}")))?;
     let manifest = Manifest::parse(&shown, &text)?;
-    let mut report = CheckReport {
-        manifest: Arc::new(manifest),
-        payloads: BTreeMap::new(),
-    };
+    let mut report = CheckReport { manifest: Arc::new(manifest), payloads: BTreeMap::new() };
     let Some(folder) = payloads else { return Ok(report) };
     let mut errors = Vec::new();
-    let entries = fs::read_dir(folder).map_err(|error| {
-        problem(
-            &folder.display().to_string(),
-            "",
-            format!("cannot be read: {error}"),
-        )
-    })?;
+    let entries = fs::read_dir(folder)
+        .map_err(|error| problem(&folder.display().to_string(), "", format!("cannot be read: {error}")))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
-    for path in paths
-        .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-    {
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match replay_file(&report.manifest, path, &name) {
             Ok(mapped) => {
                 report.payloads.insert(name, mapped);
@@ -65,11 +51,7 @@ pub fn check_file(file: &FilePath, payloads: Option<&FilePath>) -> Result<CheckR
         let text = "holds no recorded answer; put one there as `<stream>.json`".to_owned();
         errors.extend(problem(&folder.display().to_string(), "", text).0);
     }
-    if errors.is_empty() {
-        Ok(report)
-    } else {
-        Err(ManifestErrors(errors))
-    }
+    if errors.is_empty() { Ok(report) } else { Err(ManifestErrors(errors)) }
 }
 
 /// Maps a recorded answer as a pull would, in Shanghai's time and with the renminbi as currency.
@@ -79,38 +61,18 @@ pub fn replay(
     body: &Value,
     asked_at: DateTime<Utc>,
 ) -> Result<Mapped, String> {
-    let known = || {
-        manifest
-            .streams
-            .iter()
-            .map(|stream| format!("`{}`", stream.name))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let known =
+        || manifest.streams.iter().map(|stream| format!("`{}`", stream.name)).collect::<Vec<_>>().join(", ");
     let stream = manifest.stream(stream).ok_or_else(|| {
-        format!(
-            "`{stream}` is no stream of `{}`; expected one of {}",
-            manifest.name,
-            known()
-        )
+        format!("`{stream}` is no stream of `{}`; expected one of {}", manifest.name, known())
     })?;
-    if let Some(rule) = stream
-        .answer
-        .success
-        .as_ref()
-        .or(manifest.envelope.success.as_ref())
+    if let Some(rule) = stream.answer.success.as_ref().or(manifest.envelope.success.as_ref())
         && !rule.holds(&[("status", &Value::from(200)), ("body", body)])?
     {
-        return Err(format!(
-            "the answer is no success by the rule `{}`",
-            rule.as_str()
-        ));
+        return Err(format!("the answer is no success by the rule `{}`", rule.as_str()));
     }
     let paths = &stream.answer.records;
-    let found = paths
-        .iter()
-        .filter_map(|path| path.find(body))
-        .find_map(Value::as_array);
+    let found = paths.iter().filter_map(|path| path.find(body)).find_map(Value::as_array);
     let records = match found {
         Some(records) => records.as_slice(),
         None if stream.answer.absent_when_empty => &[],
@@ -135,9 +97,5 @@ fn replay_file(manifest: &Manifest, path: &FilePath, name: &str) -> Result<Mappe
 }
 
 fn problem(file: &str, key: &str, problem: String) -> ManifestErrors {
-    ManifestErrors(vec![ManifestError {
-        file: file.into(),
-        key: key.into(),
-        problem,
-    }])
+    ManifestErrors(vec![ManifestError { file: file.into(), key: key.into(), problem }])
 }

@@ -51,9 +51,7 @@ struct Inner {
 
 impl fmt::Debug for Vendors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vendors")
-            .field("names", &self.0.catalog.names())
-            .finish_non_exhaustive()
+        f.debug_struct("Vendors").field("names", &self.0.catalog.names()).finish_non_exhaustive()
     }
 }
 
@@ -150,13 +148,7 @@ impl Vendors {
         let allow = Allow::parse(&settings.allow_networks)
             .map_err(|problem| VendorsError::Settings(format!("`vendors.allow_networks`: {problem}")))?;
         let http = http_client(settings, &allow).map_err(VendorsError::Client)?;
-        Ok(Self(Arc::new(Inner {
-            catalog,
-            settings: settings.clone(),
-            allow,
-            http,
-            store,
-        })))
+        Ok(Self(Arc::new(Inner { catalog, settings: settings.clone(), allow, http, store })))
     }
 
     /// The manifests.
@@ -176,15 +168,10 @@ impl Vendors {
         let manifest = spec.manifest;
         let endpoint = read_endpoint(&manifest, spec.endpoint.as_deref())?;
         let config = read_config(&manifest, &spec.config)?;
-        let given = |name: &str| {
-            spec.credentials
-                .get(name)
-                .is_some_and(|secret| !secret.expose_secret().is_empty())
-        };
-        if let Some(missing) = manifest
-            .credentials
-            .iter()
-            .find(|wanted| wanted.required && !given(&wanted.name))
+        let given =
+            |name: &str| spec.credentials.get(name).is_some_and(|secret| !secret.expose_secret().is_empty());
+        if let Some(missing) =
+            manifest.credentials.iter().find(|wanted| wanted.required && !given(&wanted.name))
         {
             return Err(JobError::give_up(
                 "credentials_missing",
@@ -194,11 +181,8 @@ impl Vendors {
                 ),
             ));
         }
-        let slots = Slots {
-            config: config.as_object(),
-            credentials: Some(&spec.credentials),
-            ..Slots::default()
-        };
+        let slots =
+            Slots { config: config.as_object(), credentials: Some(&spec.credentials), ..Slots::default() };
         let (auth, derived) = read_auth(&manifest, &slots)?;
         let secrets = spec.credentials.values().map(ExposeSecret::expose_secret);
         let redactor = Redactor::new(secrets.chain(derived.as_ref().map(ExposeSecret::expose_secret)));
@@ -237,21 +221,10 @@ impl Connection {
         let url = self.page_url(stream, request)?;
         let slots = self.page_slots(stream, request);
         let answer = self.call(&stream.request, &slots, &url).await?;
-        let success = stream
-            .answer
-            .success
-            .as_ref()
-            .or(self.manifest.envelope.success.as_ref());
+        let success = stream.answer.success.as_ref().or(self.manifest.envelope.success.as_ref());
         self.check_success(success, &answer)?;
-        let call::Answer {
-            mut body,
-            link,
-            asked_at,
-            vendor_time,
-            request_sample,
-            response_sample,
-            ..
-        } = answer;
+        let call::Answer { mut body, link, asked_at, vendor_time, request_sample, response_sample, .. } =
+            answer;
         let records = self.take_records(stream, &mut body)?;
         let turned = Turned {
             body: &body,
@@ -259,19 +232,9 @@ impl Connection {
             url: &url,
             records: records.len().try_into().unwrap_or(u64::MAX),
         };
-        let next =
-            paging::next_page(&stream.pagination, request.next, &turned).map_err(|error| JobError {
-                message: self.redact(&error.message),
-                ..error
-            })?;
-        Ok(Page {
-            records,
-            next,
-            vendor_time,
-            asked_at,
-            request_sample,
-            response_sample,
-        })
+        let next = paging::next_page(&stream.pagination, request.next, &turned)
+            .map_err(|error| JobError { message: self.redact(&error.message), ..error })?;
+        Ok(Page { records, next, vendor_time, asked_at, request_sample, response_sample })
     }
 
     /// Makes ours of a page's records. Never fails as a whole.
@@ -311,11 +274,7 @@ impl Connection {
 
     /// The system's own part of the placeholders.
     fn slots<'a>(&'a self, slots: Slots<'a>) -> Slots<'a> {
-        Slots {
-            config: self.config.as_object(),
-            credentials: Some(&self.credentials),
-            ..slots
-        }
+        Slots { config: self.config.as_object(), credentials: Some(&self.credentials), ..slots }
     }
 
     fn page_url(&self, stream: &Stream, request: &PageRequest<'_>) -> Result<Url, JobError> {
@@ -339,21 +298,12 @@ impl Connection {
         let number = |slot: Option<u64>| slot.map(Value::from);
         let window = stream.window.as_ref();
         let parameters = [
-            (
-                window.and_then(|window| window.from_param.as_ref()),
-                slots.window_from.clone(),
-            ),
-            (
-                window.and_then(|window| window.to_param.as_ref()),
-                slots.window_to.clone(),
-            ),
+            (window.and_then(|window| window.from_param.as_ref()), slots.window_from.clone()),
+            (window.and_then(|window| window.to_param.as_ref()), slots.window_to.clone()),
             (pagination.size_param.as_ref(), number(slots.page_size)),
             (pagination.page_param.as_ref(), number(slots.page_number)),
             (pagination.offset_param.as_ref(), number(slots.page_offset)),
-            (
-                pagination.cursor_param.as_ref(),
-                slots.page_cursor.map(Value::from),
-            ),
+            (pagination.cursor_param.as_ref(), slots.page_cursor.map(Value::from)),
         ];
         for (name, value) in parameters {
             if let (Some(name), Some(value)) = (name, value.as_ref().and_then(template::as_text)) {
@@ -365,26 +315,18 @@ impl Connection {
 
     fn take_records(&self, stream: &Stream, body: &mut Value) -> Result<Vec<Value>, JobError> {
         let paths = &stream.answer.records;
-        let list = paths
-            .iter()
-            .find(|path| path.find(body).is_some_and(Value::is_array));
+        let list = paths.iter().find(|path| path.find(body).is_some_and(Value::is_array));
         if let Some(Value::Array(records)) = list.and_then(|path| path.find_mut(body)) {
             return Ok(std::mem::take(records));
         }
-        let absent = paths
-            .iter()
-            .all(|path| path.find(body).is_none_or(Value::is_null));
+        let absent = paths.iter().all(|path| path.find(body).is_none_or(Value::is_null));
         if absent && stream.answer.absent_when_empty && body.is_object() {
             return Ok(Vec::new());
         }
         let found = match body {
             Value::Object(members) => {
-                let names = members
-                    .keys()
-                    .take(12)
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ");
+                let names =
+                    members.keys().take(12).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 format!("the answer has {names}")
             }
             _ => "the answer is no object".to_owned(),

@@ -61,9 +61,7 @@ impl Expression {
     /// Compiles `source`, which may use the given names.
     pub(crate) fn compile(source: &str, names: &[&str]) -> Result<Self, String> {
         if source.chars().count() > SOURCE_CHARS_MAX {
-            return Err(format!(
-                "the expression is longer than {SOURCE_CHARS_MAX} characters; split it"
-            ));
+            return Err(format!("the expression is longer than {SOURCE_CHARS_MAX} characters; split it"));
         }
         // The parser needs some 100 KB of stack for each level of nesting in a debug build.
         std::thread::scope(|scope| {
@@ -72,9 +70,7 @@ impl Expression {
                 .stack_size(COMPILE_STACK_BYTES)
                 .spawn_scoped(scope, || compile(source, names))
                 .map_err(|error| format!("the expression cannot be compiled: {error}"))?;
-            compiling
-                .join()
-                .map_err(|_| format!("`{source}` cannot be compiled"))?
+            compiling.join().map_err(|_| format!("`{source}` cannot be compiled"))?
         })
     }
 
@@ -92,10 +88,7 @@ impl Expression {
             };
             context.add_variable_from_value(name.as_str(), to_cel_members(value, members.as_ref())?);
         }
-        let result = self
-            .program
-            .execute(&context)
-            .map_err(|error| short(&error.to_string()))?;
+        let result = self.program.execute(&context).map_err(|error| short(&error.to_string()))?;
         let mut budget = RESULT_BYTES_MAX;
         from_cel(&result, &mut budget, 0)
     }
@@ -104,10 +97,7 @@ impl Expression {
     pub(crate) fn holds(&self, bindings: &[(&str, &Value)]) -> Result<bool, String> {
         match self.evaluate(bindings)? {
             Value::Bool(holds) => Ok(holds),
-            other => Err(format!(
-                "expected `true` or `false`, found `{}`",
-                short(&other.to_string())
-            )),
+            other => Err(format!("expected `true` or `false`, found `{}`", short(&other.to_string()))),
         }
     }
 }
@@ -115,26 +105,13 @@ impl Expression {
 fn compile(source: &str, names: &[&str]) -> Result<Expression, String> {
     let program = ENVIRONMENT.compile(source).map_err(|errors| {
         let text = errors.to_string();
-        format!(
-            "`{source}` is not a CEL expression: {}",
-            text.lines().next().unwrap_or_default()
-        )
+        format!("`{source}` is not a CEL expression: {}", text.lines().next().unwrap_or_default())
     })?;
-    let mut survey = Survey {
-        names,
-        wants: Wants::new(),
-        locals: Vec::new(),
-        depth: 0,
-        problem: None,
-    };
+    let mut survey = Survey { names, wants: Wants::new(), locals: Vec::new(), depth: 0, problem: None };
     survey.visit(program.expression(), false);
     match survey.problem {
         Some(problem) => Err(format!("`{source}`: {problem}")),
-        None => Ok(Expression {
-            wants: survey.wants,
-            source: source.to_owned(),
-            program,
-        }),
+        None => Ok(Expression { wants: survey.wants, source: source.to_owned(), program }),
     }
 }
 
@@ -170,18 +147,10 @@ impl Survey<'_> {
             Expr::Call(call) => {
                 self.call(&call.func_name);
                 call.target.iter().for_each(|target| self.visit(target, in_macro));
-                call.args
-                    .iter()
-                    .for_each(|argument| self.visit(argument, in_macro));
+                call.args.iter().for_each(|argument| self.visit(argument, in_macro));
             }
-            Expr::List(list) => list
-                .elements
-                .iter()
-                .for_each(|element| self.visit(element, in_macro)),
-            Expr::Map(map) => map
-                .entries
-                .iter()
-                .for_each(|entry| self.entry(&entry.expr, in_macro)),
+            Expr::List(list) => list.elements.iter().for_each(|element| self.visit(element, in_macro)),
+            Expr::Map(map) => map.entries.iter().for_each(|entry| self.entry(&entry.expr, in_macro)),
             Expr::Struct(of) => {
                 self.problem(format!("`{}` is not known; only plain values are", of.type_name));
             }
@@ -192,15 +161,9 @@ impl Survey<'_> {
                 }
                 self.visit(&loops.iter_range, true);
                 let before = self.locals.len();
-                self.locals
-                    .extend([loops.iter_var.clone(), loops.accu_var.clone()]);
+                self.locals.extend([loops.iter_var.clone(), loops.accu_var.clone()]);
                 self.locals.extend(loops.iter_var2.clone());
-                for part in [
-                    &loops.accu_init,
-                    &loops.loop_cond,
-                    &loops.loop_step,
-                    &loops.result,
-                ] {
+                for part in [&loops.accu_init, &loops.loop_cond, &loops.loop_step, &loops.result] {
                     self.visit(part, true);
                 }
                 self.locals.truncate(before);
@@ -223,18 +186,10 @@ impl Survey<'_> {
             return;
         }
         if !self.names.contains(&name) {
-            let known = self
-                .names
-                .iter()
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let known = self.names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             return self.problem(format!("`{name}` is not known here; known are {known}"));
         }
-        let wanted = self
-            .wants
-            .entry(name.to_owned())
-            .or_insert_with(|| Some(BTreeSet::new()));
+        let wanted = self.wants.entry(name.to_owned()).or_insert_with(|| Some(BTreeSet::new()));
         match (member, &mut *wanted) {
             (Some(member), Some(members)) => {
                 members.insert(member.to_owned());
@@ -247,10 +202,7 @@ impl Survey<'_> {
     fn call(&mut self, function: &str) {
         let operator = !function.starts_with(|first: char| first.is_ascii_alphabetic());
         if !operator && !FUNCTIONS.contains(&function) {
-            self.problem(format!(
-                "`{function}` is not a function here; known are {}",
-                FUNCTIONS.join(", ")
-            ));
+            self.problem(format!("`{function}` is not a function here; known are {}", FUNCTIONS.join(", ")));
         }
     }
 
@@ -277,17 +229,11 @@ fn to_cel(value: &Value) -> Result<cel::Value, String> {
         Value::Bool(flag) => cel::Value::Bool(*flag),
         Value::Number(number) => number_to_cel(number),
         Value::String(text) if text.len() > TEXT_BYTES_MAX => {
-            return Err(format!(
-                "a text of {} bytes is too long for an expression",
-                text.len()
-            ));
+            return Err(format!("a text of {} bytes is too long for an expression", text.len()));
         }
         Value::String(text) => cel::Value::String(Arc::new(text.clone())),
         Value::Array(elements) if elements.len() > LIST_ELEMENTS_MAX => {
-            return Err(format!(
-                "a list of {} elements is too long for an expression",
-                elements.len()
-            ));
+            return Err(format!("a list of {} elements is too long for an expression", elements.len()));
         }
         Value::Array(elements) => {
             cel::Value::List(Arc::new(elements.iter().map(to_cel).collect::<Result<_, _>>()?))
@@ -297,9 +243,8 @@ fn to_cel(value: &Value) -> Result<cel::Value, String> {
 }
 
 fn to_cel_map<'v>(members: impl Iterator<Item = (&'v String, &'v Value)>) -> Result<cel::Value, String> {
-    let map: Result<HashMap<Key, cel::Value>, String> = members
-        .map(|(name, value)| Ok((Key::String(Arc::new(name.clone())), to_cel(value)?)))
-        .collect();
+    let map: Result<HashMap<Key, cel::Value>, String> =
+        members.map(|(name, value)| Ok((Key::String(Arc::new(name.clone())), to_cel(value)?))).collect();
     Ok(cel::Value::Map(Map { map: Arc::new(map?) }))
 }
 
@@ -315,11 +260,7 @@ fn number_to_cel(number: &Number) -> cel::Value {
 }
 
 fn from_cel(value: &cel::Value, budget: &mut usize, depth: usize) -> Result<Value, String> {
-    let cost = 8 + if let cel::Value::String(text) = value {
-        text.len()
-    } else {
-        0
-    };
+    let cost = 8 + if let cel::Value::String(text) = value { text.len() } else { 0 };
     *budget = budget
         .checked_sub(cost)
         .ok_or_else(|| format!("the result is larger than {RESULT_BYTES_MAX} bytes"))?;
@@ -336,10 +277,7 @@ fn from_cel(value: &cel::Value, budget: &mut usize, depth: usize) -> Result<Valu
         }
         cel::Value::String(text) => Value::String(text.to_string()),
         cel::Value::List(elements) => Value::Array(
-            elements
-                .iter()
-                .map(|element| from_cel(element, budget, depth + 1))
-                .collect::<Result<_, _>>()?,
+            elements.iter().map(|element| from_cel(element, budget, depth + 1)).collect::<Result<_, _>>()?,
         ),
         cel::Value::Map(map) => {
             let mut members = serde_json::Map::new();
@@ -353,10 +291,7 @@ fn from_cel(value: &cel::Value, budget: &mut usize, depth: usize) -> Result<Valu
             Value::Object(members)
         }
         other => {
-            return Err(format!(
-                "the result is a {}; expected plain JSON",
-                other.type_of()
-            ));
+            return Err(format!("the result is a {}; expected plain JSON", other.type_of()));
         }
     })
 }
@@ -386,10 +321,7 @@ mod tests {
             ("record.state in ['OPEN', 'DRAFT']", json!(true)),
             ("record.a - record.b", json!(-7)),
             ("has(record.missing)", json!(false)),
-            (
-                "has(record.tenders) ? record.tenders[0].type : 'NONE'",
-                json!("CARD"),
-            ),
+            ("has(record.tenders) ? record.tenders[0].type : 'NONE'", json!("CARD")),
             ("record.n == null", json!(true)),
             ("size(record.tenders)", json!(1)),
             ("record.tenders.exists(t, t.type == 'CARD')", json!(true)),
@@ -428,10 +360,7 @@ mod tests {
             "record.zero == 0 && record.text",
         ] {
             assert!(
-                Expression::compile(source, &["record"])
-                    .unwrap()
-                    .holds(&[("record", &record)])
-                    .is_err(),
+                Expression::compile(source, &["record"]).unwrap().holds(&[("record", &record)]).is_err(),
                 "{source}"
             );
         }
@@ -446,11 +375,7 @@ mod tests {
     #[test]
     fn a_result_has_a_largest_size() {
         let record = json!({"list": vec!["x".repeat(1_000); 100]});
-        assert!(
-            evaluate("record.list", &record)
-                .unwrap_err()
-                .contains("larger than")
-        );
+        assert!(evaluate("record.list", &record).unwrap_err().contains("larger than"));
     }
 
     #[test]
@@ -475,9 +400,7 @@ mod tests {
         }
         let deep = format!("record.a{}", " + 1".repeat(DEPTH_MAX));
         assert!(
-            Expression::compile(&deep, &["record"])
-                .unwrap_err()
-                .contains("operators depend on each other")
+            Expression::compile(&deep, &["record"]).unwrap_err().contains("operators depend on each other")
         );
     }
 
@@ -487,24 +410,15 @@ mod tests {
             json!({"list": vec![1; LIST_ELEMENTS_MAX + 1], "text": "x".repeat(TEXT_BYTES_MAX + 1), "a": 1});
         assert_eq!(evaluate("record.a == 1", &record), Ok(json!(true)));
         assert!(
-            evaluate("size(record.list) == 1", &record)
-                .unwrap_err()
-                .contains("too long for an expression")
+            evaluate("size(record.list) == 1", &record).unwrap_err().contains("too long for an expression")
         );
-        assert!(
-            evaluate("record.text == ''", &record)
-                .unwrap_err()
-                .contains("too long for an expression")
-        );
+        assert!(evaluate("record.text == ''", &record).unwrap_err().contains("too long for an expression"));
     }
 
     #[test]
     fn only_named_members_are_read() {
         let expression = Expression::compile("status == 200 && body.code == 0", &["status", "body"]).unwrap();
-        assert_eq!(
-            expression.wants["body"],
-            Some(BTreeSet::from(["code".to_owned()]))
-        );
+        assert_eq!(expression.wants["body"], Some(BTreeSet::from(["code".to_owned()])));
         let whole = Expression::compile("size(body) > 0 || body.code == 0", &["body"]).unwrap();
         assert_eq!(whole.wants["body"], None);
     }

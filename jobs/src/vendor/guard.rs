@@ -51,17 +51,11 @@ impl Allow {
     pub(crate) fn parse(networks: &[String]) -> Result<Self, String> {
         let read = |text: &String| {
             let mistake = || format!("`{text}` is not a network; expected one such as `10.20.0.0/16`");
-            let (address, bits) = text
-                .split_once('/')
-                .map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
+            let (address, bits) = text.split_once('/').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
             let address: IpAddr = address.trim().parse().map_err(|_| mistake())?;
             let most = if address.is_ipv4() { 32 } else { 128 };
             let bits = bits.map_or(Ok(most), |bits| bits.trim().parse().map_err(|_| mistake()))?;
-            if bits > most {
-                Err(mistake())
-            } else {
-                Ok(Network { address, bits })
-            }
+            if bits > most { Err(mistake()) } else { Ok(Network { address, bits }) }
         };
         networks.iter().map(read).collect::<Result<_, _>>().map(Self)
     }
@@ -133,11 +127,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 /// Refuses a URL by its scheme, its form and its literal address.
 pub(crate) fn check_url(url: &Url, allow: &Allow) -> Result<(), Refused> {
     if !matches!(url.scheme(), "https" | "http") || !url.username().is_empty() || url.password().is_some() {
-        return Err(Refused::Form(format!(
-            "{}://{}",
-            url.scheme(),
-            url.host_str().unwrap_or_default()
-        )));
+        return Err(Refused::Form(format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())));
     }
     let address: IpAddr = match url.host() {
         Some(Host::Ipv4(v4)) => v4.into(),
@@ -145,11 +135,7 @@ pub(crate) fn check_url(url: &Url, allow: &Allow) -> Result<(), Refused> {
         Some(Host::Domain(_)) => return Ok(()),
         None => return Err(Refused::Form(url.scheme().to_owned())),
     };
-    if allow.permits(address) {
-        Ok(())
-    } else {
-        Err(Refused::Address(address.to_string()))
-    }
+    if allow.permits(address) { Ok(()) } else { Err(Refused::Address(address.to_string())) }
 }
 
 /// Resolves names for the client: one private answer poisons the name.
@@ -276,23 +262,14 @@ mod tests {
             ("ftp://example.com/", true),
             ("gopher://example.com/", true),
         ] {
-            assert_eq!(
-                check_url(&url.parse().unwrap(), &strict).is_err(),
-                refused,
-                "{url}"
-            );
+            assert_eq!(check_url(&url.parse().unwrap(), &strict).is_err(), refused, "{url}");
         }
     }
 
     #[test]
     fn a_refusal_never_repeats_a_password() {
         let url = "http://user:secret@example.com/".parse().unwrap();
-        assert!(
-            !check_url(&url, &Allow::default())
-                .unwrap_err()
-                .to_string()
-                .contains("secret")
-        );
+        assert!(!check_url(&url, &Allow::default()).unwrap_err().to_string().contains("secret"));
     }
 
     #[test]
@@ -325,10 +302,7 @@ mod tests {
         let check = |from: &[Url], to: &str| check_redirect(from, &url(to), &allow);
         assert_eq!(check(&from("https://a.example/x"), "https://a.example/y"), Ok(()));
         assert_eq!(check(&from("http://a.example/x"), "https://a.example/x"), Ok(()));
-        assert_eq!(
-            check(&from("https://a.example/x"), "http://a.example/x"),
-            Err(Refused::Downgrade)
-        );
+        assert_eq!(check(&from("https://a.example/x"), "http://a.example/x"), Err(Refused::Downgrade));
         assert_eq!(
             check(&from("https://a.example"), "https://b.example"),
             Err(Refused::OtherHost("b.example".into()))

@@ -93,17 +93,9 @@ pub enum ConfigKind {
 #[derive(Debug)]
 pub(crate) enum Auth {
     None,
-    Bearer {
-        token: Template,
-    },
-    Header {
-        header: String,
-        value: Template,
-    },
-    Basic {
-        username: Template,
-        password: Option<Template>,
-    },
+    Bearer { token: Template },
+    Header { header: String, value: Template },
+    Basic { username: Template, password: Option<Template> },
 }
 
 /// How fast a class of endpoints may be called.
@@ -164,11 +156,7 @@ impl Manifest {
             Ok(table) => Self::read(file, &table),
             Err(error) => {
                 let problem = format!("is not TOML: {}", error.to_string().trim().replace('\n', " "));
-                Err(ManifestErrors(vec![ManifestError {
-                    file: file.into(),
-                    key: String::new(),
-                    problem,
-                }]))
+                Err(ManifestErrors(vec![ManifestError { file: file.into(), key: String::new(), problem }]))
             }
         }
     }
@@ -187,5 +175,142 @@ impl Manifest {
     #[must_use]
     pub fn stream(&self, name: &str) -> Option<&Stream> {
         self.streams.iter().find(|stream| stream.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = include_str!("../../../config/vendors/demo-pos.toml");
+
+    /// The mistakes of the demo till's manifest with one text in the place of another.
+    fn mistakes(text: &str, instead: &str) -> Vec<String> {
+        assert!(GOOD.contains(text), "{text}");
+        let errors = Manifest::parse("demo-pos.toml", &GOOD.replacen(text, instead, 1)).unwrap_err();
+        errors.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn each_mistake_names_file_key_and_fix() {
+        for (text, instead, key, says) in [
+            ("[meta]", "[metta]", "meta", "begin with `[meta]`"),
+            ("[meta]", "[metta]", "metta", "did you mean `meta`?"),
+            ("name = \"demo-pos\"", "name = \"Demo POS\"", "meta.name", "other signs than a-z"),
+            ("types = [\"pos\"]", "types = [\"till\"]", "meta.types", "`till` is not one of"),
+            ("kind = \"header\"", "kind = \"oauth\"", "auth.kind", "expected one of `none`, `bearer`"),
+            ("kind = \"header\"", "kind = \"bearer\"", "auth.token", "is missing; bearer needs it"),
+            (
+                "header = \"X-Api-Key\"",
+                "header = \"X Api Key\"",
+                "auth.header",
+                "is not the name of a header",
+            ),
+            ("{credential.api_key}", "{credential.key}", "auth.value", "add `[credentials.key]`"),
+            ("{credential.api_key}", "{config.key}", "auth.value", "add `[config.key]`"),
+            ("{credential.api_key}", "{secret}", "auth.value", "known are `window.from`"),
+            ("requests = 500", "requests = 0", "limits.default.requests", "expected 1 to 100000"),
+            ("body.code == 0", "body.code = 0", "envelope.success", "is not a CEL expression"),
+            ("body.code == 0", "answer.code == 0", "envelope.success", "known are `status`, `body`"),
+            ("request.path = \"/v1/ping\"", "stream = \"sales\"", "probe.stream", "`sales` is no stream"),
+            (
+                "path = \"/v1/sales\"",
+                "path = \"v1/sales\"",
+                "streams.transactions.request.path",
+                "must begin with `/`",
+            ),
+            (
+                "path = \"/v1/sales\"",
+                "path = \"/v1\"\nlimit = \"slow\"",
+                "streams.transactions.request.limit",
+                "add `[limits.slow]`",
+            ),
+            (
+                "path = \"/v1/sales\"",
+                "path = \"/v1\"\nbody.x = 1",
+                "streams.transactions.request.body",
+                "a GET has no body",
+            ),
+            (
+                "page_param = \"page\"",
+                "",
+                "streams.transactions.pagination.page_param",
+                "would not know which page",
+            ),
+            (
+                "style = \"page\"",
+                "style = \"cursor\"",
+                "streams.transactions.pagination.cursor",
+                "path of the next page's token",
+            ),
+            (
+                "records = \"data.items\"",
+                "records = \"data..items\"",
+                "streams.transactions.answer.records",
+                "is no path",
+            ),
+            ("money_unit = \"minor\"", "", "streams.transactions.mapping.fields.total", "set `money_unit"),
+            (
+                "external_id = \"sale_id\"",
+                "",
+                "streams.transactions.mapping.fields.external_id",
+                "name the vendor's unique id",
+            ),
+            (
+                "version_at = ",
+                "updated_at = ",
+                "streams.transactions.mapping.fields.updated_at",
+                "known here are",
+            ),
+            (
+                "customer_phone = ",
+                "custmer_phone = ",
+                "streams.transactions.mapping.fields.custmer_phone",
+                "did you mean `customer_phone`?",
+            ),
+            (
+                "path = \"qty\", type",
+                "path = \"qty\", cel = \"1\", type",
+                "streams.transactions.mapping.fields.items.fields.quantity.path",
+                "exactly one of",
+            ),
+            (
+                "overlap_secs = 60",
+                "overlap_secs = \"1m\"",
+                "streams.transactions.window.overlap_secs",
+                "expected a whole number",
+            ),
+            (
+                "format = \"rfc3339\"",
+                "format = \"iso\"",
+                "streams.transactions.window.format",
+                "expected one of `rfc3339`",
+            ),
+        ] {
+            let found = mistakes(text, instead);
+            let told = found
+                .iter()
+                .any(|line| line.starts_with(&format!("demo-pos.toml: `{key}`: ")) && line.contains(says));
+            assert!(told, "expected `{key}` … {says}, found {found:#?}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_together() {
+        let text = GOOD.replace("kind = \"header\"", "kind = \"x\"").replace("size = 100", "size = 0");
+        let text = text.replace("target = \"pos_transactions\"", "target = \"orders\"");
+        let errors = Manifest::parse("a.toml", &text).unwrap_err();
+        let keys: Vec<&str> = errors.0.iter().map(|error| error.key.as_str()).collect();
+        assert_eq!(
+            keys,
+            ["auth.kind", "streams.transactions.pagination.size", "streams.transactions.target"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_toml_says_where() {
+        let errors = Manifest::parse("a.toml", "[meta]\nname = ").unwrap_err().to_string();
+        assert!(errors.starts_with("a.toml: is not TOML: ") && errors.contains("line 2"), "{errors}");
+        assert!(Manifest::parse("a.toml", "").unwrap_err().to_string().contains("`streams`: is missing"));
     }
 }

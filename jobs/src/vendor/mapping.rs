@@ -105,11 +105,7 @@ impl Mapping {
             if let Err((external_id, reason)) = self.map_one(record, around, &mut mapped) {
                 let raw = record.to_string();
                 let external_id = external_id.unwrap_or_else(|| hash_id(&raw));
-                mapped.failures.push(RecordFailure {
-                    external_id,
-                    reason,
-                    raw,
-                });
+                mapped.failures.push(RecordFailure { external_id, reason, raw });
             }
         }
         mapped
@@ -122,10 +118,7 @@ impl Mapping {
         mapped: &mut Mapped,
     ) -> Result<(), (Option<String>, String)> {
         if !record.is_object() {
-            return Err((
-                None,
-                format!("expected a record in braces, found {}", convert::kind(record)),
-            ));
+            return Err((None, format!("expected a record in braces, found {}", convert::kind(record))));
         }
         let scope = Scope {
             record,
@@ -155,13 +148,11 @@ impl Mapping {
         let failed = |reason| (Some(id.clone()), reason);
         match &self.fields {
             Fields::Transaction(fields) => {
-                mapped
-                    .transactions
-                    .push(fields.map(id.clone(), scope, around).map_err(failed)?);
+                mapped.transactions.push(fields.map(id.clone(), scope, around).map_err(failed)?);
             }
-            Fields::Record(fields) => mapped
-                .records
-                .push(fields.map(id.clone(), scope, around).map_err(failed)?),
+            Fields::Record(fields) => {
+                mapped.records.push(fields.map(id.clone(), scope, around).map_err(failed)?)
+            }
         }
         Ok(())
     }
@@ -184,10 +175,8 @@ impl TransactionFields {
         scope: Scope<'_>,
         around: &Surroundings<'_>,
     ) -> Result<IncomingTransaction, String> {
-        let scope = Scope {
-            currency: currency(self.currency.as_ref(), scope)?.unwrap_or(around.currency),
-            ..scope
-        };
+        let scope =
+            Scope { currency: currency(self.currency.as_ref(), scope)?.unwrap_or(around.currency), ..scope };
         let deleted = flag(self.deleted.as_ref(), scope)?;
         let version_at = time(self.version_at.as_ref(), scope)?;
         // A tombstone may consist of an id and a date alone; a live record must have its members.
@@ -202,13 +191,10 @@ impl TransactionFields {
             None if deleted => version_at.unwrap_or(around.asked_at),
             None => return Err(missing(&self.occurred_at)),
         };
-        let transaction_type = match (
-            &self.transaction_type,
-            text(self.transaction_type.as_ref(), scope)?,
-        ) {
-            (Some(field), Some(word)) => word
-                .parse::<TransactionType>()
-                .map_err(|problem| field.reason(&problem))?,
+        let transaction_type = match (&self.transaction_type, text(self.transaction_type.as_ref(), scope)?) {
+            (Some(field), Some(word)) => {
+                word.parse::<TransactionType>().map_err(|problem| field.reason(&problem))?
+            }
             _ => TransactionType::Sale,
         };
         Ok(IncomingTransaction {
@@ -240,10 +226,8 @@ impl RecordFields {
         scope: Scope<'_>,
         around: &Surroundings<'_>,
     ) -> Result<IncomingRecord, String> {
-        let scope = Scope {
-            currency: currency(self.currency.as_ref(), scope)?.unwrap_or(around.currency),
-            ..scope
-        };
+        let scope =
+            Scope { currency: currency(self.currency.as_ref(), scope)?.unwrap_or(around.currency), ..scope };
         let amount = minor(self.amount.as_ref(), scope)?;
         Ok(IncomingRecord {
             stream: around.stream.to_owned(),
@@ -288,12 +272,135 @@ fn flag(field: Option<&Field>, scope: Scope<'_>) -> Result<bool, String> {
 
 /// JSON text for a column.
 fn json(field: Option<&Field>, scope: Scope<'_>) -> Result<Option<String>, String> {
-    Ok(field
-        .map_or(Ok(None), |field| field.json(scope))?
-        .map(|value| value.to_string()))
+    Ok(field.map_or(Ok(None), |field| field.json(scope))?.map(|value| value.to_string()))
 }
 
 /// The name of a record that has no id: its content.
 fn hash_id(raw: &str) -> String {
     format!("hash:{}", hex::encode(Sha256::digest(raw.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::manifest::Manifest;
+    use super::*;
+
+    /// Maps one record with these keys of a mapping into an external record.
+    fn map(mapping: &str, record: &Value) -> Mapped {
+        let text = format!(
+            "[meta]\nname='a'\ntitle='A'\ntypes=['pos']\n[auth]\nkind='none'\n[probe]\nstream='s'\nmessage='m'\n\
+             [streams.s]\ntarget='external_records'\nrequest.path='/'\nanswer.records='.'\n\
+             [streams.s.mapping]\nmoney_unit='major'\n{mapping}"
+        );
+        let manifest = Manifest::parse("a.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+        let config = json!({"keep": "yes"});
+        let around = Surroundings {
+            stream: "s",
+            config: &config,
+            currency: Currency::CNY,
+            zone: chrono_tz::Asia::Shanghai,
+            asked_at: DateTime::UNIX_EPOCH,
+        };
+        manifest.stream("s").unwrap().mapping.map(std::slice::from_ref(record), &around)
+    }
+
+    /// One field beside the id, as the record or the reason.
+    fn one(field: &str, record: &Value) -> Result<IncomingRecord, String> {
+        let mut mapped = map(&format!("fields.external_id = {{ value = '1' }}\nfields.{field}"), record);
+        mapped.records.pop().ok_or_else(|| mapped.failures.remove(0).reason)
+    }
+
+    #[test]
+    fn amounts_are_added_up_exactly() {
+        let sum = "amount = { sum = ['total', '-tax', 'discount'] }";
+        let amount = |record: Value| one(sum, &record).map(|record| record.amount);
+        assert_eq!(amount(json!({"total": 0.1, "tax": "0.2", "discount": 0.3})), Ok(Some(20)));
+        assert_eq!(amount(json!({"total": 1, "tax": null})), Ok(Some(100)));
+        assert_eq!(amount(json!({})), Ok(None));
+        assert!(amount(json!({"total": "x"})).unwrap_err().starts_with("`amount`: `x` is not a number"));
+        let most = json!({"total": 9_999_999_999_999_i64, "discount": 9_999_999_999_999_i64});
+        assert!(amount(most).unwrap_err().contains("too large"));
+    }
+
+    #[test]
+    fn words_are_translated_or_refused() {
+        let status = |table: &str, value: Value| {
+            one(&format!("status = {{ path = 'state', {table} }}"), &json!({"state": value}))
+                .map(|record| record.status)
+        };
+        let ours = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(status("values = { '1' = 'paid' }", json!(1)), ours("paid"));
+        assert_eq!(status("values = { '1' = 'paid' }, otherwise = 'open'", json!("7")), ours("open"));
+        assert_eq!(status("values = { '1' = 'paid' }, keep_unknown = true", json!("7")), ours("7"));
+        assert_eq!(status("values = { '1' = 'paid' }, default = '1'", Value::Null), ours("paid"));
+        assert_eq!(status("values = { '1' = 'paid' }", Value::Null), Ok(None));
+        let reason = status("values = { '1' = 'paid' }", json!("7\u{0}")).unwrap_err();
+        assert_eq!(
+            reason,
+            "`status` (from `state`): `7\u{FFFD}` has no meaning in the manifest; known are `1`"
+        );
+    }
+
+    #[test]
+    fn objects_and_lists_are_built_of_fields() {
+        let field = "data = { fields = { n = 'nothing', who = { path = 'name', type = 'text' }, when = { path = 'at', time = 'unix' }, \
+                     ok = { path = 'flag', type = 'flag' }, price = { path = 'price', type = 'money' }, kind = { cel = 'record.a + 1' }, \
+                     lines = { each = 'lines', fields = { id = 'id', twice = { cel = 'item.id * 2 + record.a' } } } } }";
+        let record = json!({"name": 7, "at": 1_767_240_000, "flag": "Y", "price": "12.5", "a": 1, "lines": [{"id": 1}, {"id": 2}]});
+        let data: Value = serde_json::from_str(&one(field, &record).unwrap().data).unwrap();
+        let expected = r#"{"who": "7", "when": "2026-01-01T04:00:00.000Z", "ok": true, "price": 12.50, "kind": 2,
+            "lines": [{"id": 1, "twice": 3}, {"id": 2, "twice": 5}]}"#;
+        assert_eq!(data, serde_json::from_str::<Value>(expected).unwrap());
+        let reason = one(field, &json!({"a": 1, "lines": [1]})).unwrap_err();
+        assert!(reason.starts_with("`data.lines.twice`: "), "{reason}");
+        let reason = one(field, &json!({"a": 1, "lines": {}})).unwrap_err();
+        assert_eq!(reason, "`data.lines`: expected a list, found an object");
+    }
+
+    #[test]
+    fn a_condition_skips_or_fails_a_record() {
+        let keys = "when = \"record.state != 'DRAFT' && config.keep == 'yes'\"\nfields.external_id = 'id'";
+        assert_eq!(map(keys, &json!({"id": 1, "state": "DRAFT"})).skipped, 1);
+        assert_eq!(map(keys, &json!({"id": 1, "state": "DONE"})).records.len(), 1);
+        let mapped = map(keys, &json!({"id": "A-1"}));
+        assert_eq!(mapped.failures[0].external_id, "A-1");
+        assert!(mapped.failures[0].reason.contains("cannot be computed"), "{:?}", mapped.failures);
+    }
+
+    #[test]
+    fn a_computed_id_has_its_parts() {
+        let mapped = map(
+            "fields.external_id = { cel = \"record.shop + '-' + string(record.no)\" }",
+            &json!({"shop": "S1", "no": 7}),
+        );
+        assert_eq!(mapped.records[0].external_id, "S1-7");
+    }
+
+    #[test]
+    fn the_currency_of_a_record_decides_its_decimals() {
+        let field = |record: Value| one("currency = 'cur'\nfields.amount = 'amount'", &record);
+        assert_eq!(field(json!({"cur": "KWD", "amount": "1.234"})).unwrap().amount, Some(1_234));
+        assert_eq!(field(json!({"amount": "1.23"})).unwrap().currency, Some(Currency::CNY));
+        assert!(
+            field(json!({"cur": "JPY", "amount": "1.5"}))
+                .unwrap_err()
+                .contains("more decimals than the 0 that JPY allows")
+        );
+        assert!(
+            field(json!({"cur": "gold", "amount": "1"}))
+                .unwrap_err()
+                .starts_with("`currency` (from `cur`): `gold` is not a currency")
+        );
+    }
+
+    #[test]
+    fn the_same_record_without_an_id_is_the_same_failure() {
+        let keys = "fields.external_id = 'id'";
+        let name = |record: &Value| map(keys, record).failures.remove(0).external_id;
+        assert_eq!(name(&json!({"a": 1, "b": 2})), name(&json!({"b": 2, "a": 1})));
+        assert_ne!(name(&json!({"a": 1})), name(&json!({"a": 2})));
+        assert_eq!(name(&json!({"a": 1})).len(), "hash:".len() + 64);
+    }
 }

@@ -70,10 +70,7 @@ pub(crate) fn next_page(
         PagingStyle::Cursor => {
             let more = flag(pagination.has_more.as_ref(), turned.body).unwrap_or(true);
             let found = path::first_present(&pagination.cursor, turned.body).filter(|_| more);
-            found
-                .and_then(template::as_text)
-                .filter(|text| !text.is_empty())
-                .map(PageToken::Cursor)
+            found.and_then(template::as_text).filter(|text| !text.is_empty()).map(PageToken::Cursor)
         }
         PagingStyle::Link => match turned.link.and_then(next_link) {
             Some(target) => Some(PageToken::Link(pinned(&target, turned.url)?.into())),
@@ -108,10 +105,7 @@ pub(crate) fn fits(pagination: &Pagination, token: &PageToken) -> bool {
 /// A vendor's address of a page, only where it stays on the host that was called.
 pub(crate) fn pinned(target: &str, called: &Url) -> Result<Url, JobError> {
     let url = called.join(target).map_err(|_| {
-        JobError::give_up(
-            "bad_page_link",
-            "the vendor's link to the next page is not an address".to_owned(),
-        )
+        JobError::give_up("bad_page_link", "the vendor's link to the next page is not an address".to_owned())
     })?;
     if url.origin() == called.origin() && url.username().is_empty() && url.password().is_none() {
         return Ok(url);
@@ -128,20 +122,13 @@ pub(crate) fn pinned(target: &str, called: &Url) -> Result<Url, JobError> {
 
 fn more_pages(pagination: &Pagination, page: u64, turned: &Turned<'_>) -> bool {
     let pages_done = page.saturating_sub(pagination.first_page).saturating_add(1);
-    if let Some(total) = pagination
-        .total_pages
-        .as_ref()
-        .and_then(|path| number(path, turned.body))
-    {
+    if let Some(total) = pagination.total_pages.as_ref().and_then(|path| number(path, turned.body)) {
         return pages_done < total;
     }
     if let Some(more) = flag(pagination.has_more.as_ref(), turned.body) {
         return more && turned.records > 0;
     }
-    let total = pagination
-        .total_records
-        .as_ref()
-        .and_then(|path| number(path, turned.body));
+    let total = pagination.total_records.as_ref().and_then(|path| number(path, turned.body));
     if let (Some(total), Some(size)) = (total, pagination.size) {
         return turned.records > 0 && pages_done.saturating_mul(size) < total;
     }
@@ -161,10 +148,9 @@ fn flag(path: Option<&Path>, body: &Value) -> Option<bool> {
     match path?.find(body)? {
         Value::Bool(flag) => Some(*flag),
         Value::Number(number) => Some(number.as_f64() != Some(0.0)),
-        Value::String(text) => Some(!matches!(
-            text.to_ascii_lowercase().as_str(),
-            "" | "0" | "false" | "n" | "no"
-        )),
+        Value::String(text) => {
+            Some(!matches!(text.to_ascii_lowercase().as_str(), "" | "0" | "false" | "n" | "no"))
+        }
         _ => None,
     }
 }
@@ -182,10 +168,8 @@ fn next_link(header: &str) -> Option<String> {
                 sign == ',' && !quoted
             })
             .unwrap_or(after.len());
-        let is_next = after[..end]
-            .split(';')
-            .filter_map(|parameter| parameter.split_once('='))
-            .any(|(name, value)| {
+        let is_next =
+            after[..end].split(';').filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
                 name.trim().eq_ignore_ascii_case("rel")
                     && value
                         .trim()
@@ -221,14 +205,7 @@ impl CursorGuard {
     #[must_use]
     pub fn new(pages_max: u32) -> Self {
         // The first page counts too: it has no token.
-        Self {
-            pages: 1,
-            pages_max,
-            last: String::new(),
-            anchor: String::new(),
-            distance: 0,
-            steps: 0,
-        }
+        Self { pages: 1, pages_max, last: String::new(), anchor: String::new(), distance: 0, steps: 0 }
     }
 
     /// Refuses the next page where its token was met before, or where there are too many pages.
@@ -298,68 +275,27 @@ mod tests {
         records: u64,
     ) -> Option<PageToken> {
         let url = "https://a.example/list?page=1".parse().unwrap();
-        next_page(
-            pagination,
-            current,
-            &Turned {
-                body,
-                link: None,
-                url: &url,
-                records,
-            },
-        )
-        .unwrap()
+        next_page(pagination, current, &Turned { body, link: None, url: &url, records }).unwrap()
     }
 
     #[test]
     fn numbered_pages_end_as_the_vendor_says() {
         let plain = pagination("style='page'\npage_param='p'\nsize=2");
         assert_eq!(turn(&plain, None, &json!([]), 2), Some(PageToken::Page(2)));
-        assert_eq!(
-            turn(&plain, Some(&PageToken::Page(7)), &json!([]), 1),
-            None,
-            "a short page"
-        );
-        assert_eq!(
-            turn(&plain, Some(&PageToken::Page(7)), &json!([]), 0),
-            None,
-            "an empty page"
-        );
+        assert_eq!(turn(&plain, Some(&PageToken::Page(7)), &json!([]), 1), None, "a short page");
+        assert_eq!(turn(&plain, Some(&PageToken::Page(7)), &json!([]), 0), None, "an empty page");
         let unsized_page = pagination("style='page'\npage_param='p'");
         assert_eq!(turn(&unsized_page, None, &json!([]), 1), Some(PageToken::Page(2)));
         let total = pagination("style='page'\npage_param='p'\nsize=2\ntotal_pages='pages'");
-        assert_eq!(
-            turn(&total, None, &json!({"pages": "2"}), 1),
-            Some(PageToken::Page(2)),
-            "the total wins"
-        );
-        assert_eq!(
-            turn(&total, Some(&PageToken::Page(2)), &json!({"pages": 2}), 2),
-            None
-        );
-        assert_eq!(
-            turn(&total, None, &json!({}), 1),
-            None,
-            "without a total the short page ends"
-        );
+        assert_eq!(turn(&total, None, &json!({"pages": "2"}), 1), Some(PageToken::Page(2)), "the total wins");
+        assert_eq!(turn(&total, Some(&PageToken::Page(2)), &json!({"pages": 2}), 2), None);
+        assert_eq!(turn(&total, None, &json!({}), 1), None, "without a total the short page ends");
         let zero = pagination("style='page'\npage_param='p'\nfirst_page=0\ntotal_pages='pages'");
-        assert_eq!(
-            turn(&zero, None, &json!({"pages": 2}), 1),
-            Some(PageToken::Page(1))
-        );
-        assert_eq!(
-            turn(&zero, Some(&PageToken::Page(1)), &json!({"pages": 2}), 1),
-            None
-        );
+        assert_eq!(turn(&zero, None, &json!({"pages": 2}), 1), Some(PageToken::Page(1)));
+        assert_eq!(turn(&zero, Some(&PageToken::Page(1)), &json!({"pages": 2}), 1), None);
         let records = pagination("style='page'\npage_param='p'\nsize=2\ntotal_records='total'");
-        assert_eq!(
-            turn(&records, None, &json!({"total": 3}), 2),
-            Some(PageToken::Page(2))
-        );
-        assert_eq!(
-            turn(&records, Some(&PageToken::Page(2)), &json!({"total": 3}), 1),
-            None
-        );
+        assert_eq!(turn(&records, None, &json!({"total": 3}), 2), Some(PageToken::Page(2)));
+        assert_eq!(turn(&records, Some(&PageToken::Page(2)), &json!({"total": 3}), 1), None);
     }
 
     #[test]
@@ -372,24 +308,14 @@ mod tests {
             turn(&more, Some(&PageToken::Offset(2)), &json!({"more": true}), 1),
             Some(PageToken::Offset(3))
         );
-        assert_eq!(
-            turn(&more, Some(&PageToken::Offset(2)), &json!({"more": true}), 0),
-            None,
-            "nothing came"
-        );
+        assert_eq!(turn(&more, Some(&PageToken::Offset(2)), &json!({"more": true}), 0), None, "nothing came");
     }
 
     #[test]
     fn a_cursor_is_absent_at_the_end() {
         let cursor = pagination("style='cursor'\ncursor_param='c'\ncursor=['cursor', 'next']");
-        assert_eq!(
-            turn(&cursor, None, &json!({"cursor": "abc"}), 0),
-            Some(PageToken::Cursor("abc".into()))
-        );
-        assert_eq!(
-            turn(&cursor, None, &json!({"next": 12}), 1),
-            Some(PageToken::Cursor("12".into()))
-        );
+        assert_eq!(turn(&cursor, None, &json!({"cursor": "abc"}), 0), Some(PageToken::Cursor("abc".into())));
+        assert_eq!(turn(&cursor, None, &json!({"next": 12}), 1), Some(PageToken::Cursor("12".into())));
         assert_eq!(turn(&cursor, None, &json!({"cursor": ""}), 5), None);
         assert_eq!(turn(&cursor, None, &json!({"cursor": null}), 5), None);
     }
@@ -399,16 +325,7 @@ mod tests {
         let style = pagination("style='link'");
         let url: Url = "https://a.example/v1/orders?limit=2".parse().unwrap();
         let turn = |link: &str| {
-            next_page(
-                &style,
-                None,
-                &Turned {
-                    body: &json!([]),
-                    link: Some(link),
-                    url: &url,
-                    records: 2,
-                },
-            )
+            next_page(&style, None, &Turned { body: &json!([]), link: Some(link), url: &url, records: 2 })
         };
         for (header, next) in [
             (
@@ -423,11 +340,7 @@ mod tests {
             ("", None),
             ("<broken", None),
         ] {
-            assert_eq!(
-                turn(header).unwrap(),
-                next.map(|next| PageToken::Link(next.into())),
-                "{header}"
-            );
+            assert_eq!(turn(header).unwrap(), next.map(|next| PageToken::Link(next.into())), "{header}");
         }
         for header in [
             "<https://b.example/>; rel=next",
@@ -454,10 +367,7 @@ mod tests {
         let mut guard = CursorGuard::new(3);
         assert!(guard.check(&PageToken::Page(2)).is_ok());
         assert!(guard.check(&PageToken::Page(3)).is_ok());
-        assert_eq!(
-            guard.check(&PageToken::Page(4)).unwrap_err().code,
-            "too_many_pages"
-        );
+        assert_eq!(guard.check(&PageToken::Page(4)).unwrap_err().code, "too_many_pages");
     }
 
     proptest! {

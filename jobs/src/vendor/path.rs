@@ -22,18 +22,13 @@ impl Path {
     /// Reads `a.b.0`; a name with a dot in it stands in single quotes.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text == "." {
-            return Ok(Self {
-                text: text.into(),
-                segments: Vec::new(),
-            });
+            return Ok(Self { text: text.into(), segments: Vec::new() });
         }
         let mut segments = Vec::new();
         let mut rest = text;
         loop {
             let (key, after) = if let Some(quoted) = rest.strip_prefix('\'') {
-                quoted
-                    .split_once('\'')
-                    .ok_or_else(|| format!("`{text}` has a quote that does not end"))?
+                quoted.split_once('\'').ok_or_else(|| format!("`{text}` has a quote that does not end"))?
             } else {
                 rest.split_at(rest.find('.').unwrap_or(rest.len()))
             };
@@ -42,17 +37,11 @@ impl Path {
                     "`{text}` is no path: expected names with dots between, as in `data.items`"
                 ));
             }
-            segments.push(Segment {
-                index: key.parse().ok(),
-                key: key.to_owned(),
-            });
+            segments.push(Segment { index: key.parse().ok(), key: key.to_owned() });
             match after.strip_prefix('.') {
                 Some(next) => rest = next,
                 None if after.is_empty() => {
-                    return Ok(Self {
-                        text: text.into(),
-                        segments,
-                    });
+                    return Ok(Self { text: text.into(), segments });
                 }
                 None => return Err(format!("`{text}` is no path: expected a dot after `{key}`")),
             }
@@ -61,24 +50,20 @@ impl Path {
 
     /// The value, if every step of the way exists.
     pub(crate) fn find<'v>(&self, value: &'v Value) -> Option<&'v Value> {
-        self.segments
-            .iter()
-            .try_fold(value, |value, segment| match value {
-                Value::Object(members) => members.get(&segment.key),
-                Value::Array(elements) => elements.get(segment.index?),
-                _ => None,
-            })
+        self.segments.iter().try_fold(value, |value, segment| match value {
+            Value::Object(members) => members.get(&segment.key),
+            Value::Array(elements) => elements.get(segment.index?),
+            _ => None,
+        })
     }
 
     /// The value, to be changed or taken.
     pub(crate) fn find_mut<'v>(&self, value: &'v mut Value) -> Option<&'v mut Value> {
-        self.segments
-            .iter()
-            .try_fold(value, |value, segment| match value {
-                Value::Object(members) => members.get_mut(&segment.key),
-                Value::Array(elements) => elements.get_mut(segment.index?),
-                _ => None,
-            })
+        self.segments.iter().try_fold(value, |value, segment| match value {
+            Value::Object(members) => members.get_mut(&segment.key),
+            Value::Array(elements) => elements.get_mut(segment.index?),
+            _ => None,
+        })
     }
 
     /// As it was written.
@@ -89,19 +74,12 @@ impl Path {
 
 /// The first of several places that holds something: neither absent, nor null, nor an empty text.
 pub(crate) fn first_present<'v>(paths: &[Path], value: &'v Value) -> Option<&'v Value> {
-    paths
-        .iter()
-        .filter_map(|path| path.find(value))
-        .find(|found| is_present(found))
+    paths.iter().filter_map(|path| path.find(value)).find(|found| is_present(found))
 }
 
 /// The places, as a person reads them: `` `a` or `b` ``.
 pub(crate) fn shown(paths: &[Path]) -> String {
-    paths
-        .iter()
-        .map(|path| format!("`{}`", path.as_str()))
-        .collect::<Vec<_>>()
-        .join(" or ")
+    paths.iter().map(|path| format!("`{}`", path.as_str())).collect::<Vec<_>>().join(" or ")
 }
 
 fn is_present(value: &Value) -> bool {
@@ -144,10 +122,7 @@ mod tests {
     #[test]
     fn nothing_null_and_empty_make_room_for_the_next_place() {
         let paths = ["a", "b", "c", "d"].map(|path| Path::parse(path).unwrap());
-        assert_eq!(
-            first_present(&paths, &json!({"a": null, "b": "", "c": 0, "d": 1})),
-            Some(&json!(0))
-        );
+        assert_eq!(first_present(&paths, &json!({"a": null, "b": "", "c": 0, "d": 1})), Some(&json!(0)));
         assert_eq!(first_present(&paths, &json!([])), None);
     }
 }

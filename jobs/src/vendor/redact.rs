@@ -30,20 +30,14 @@ impl Redactor {
             .collect();
         forms.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         forms.dedup();
-        Self {
-            forms: forms.into_iter().map(SecretString::from).collect(),
-        }
+        Self { forms: forms.into_iter().map(SecretString::from).collect() }
     }
 
     /// The text without secrets.
     pub(crate) fn text(&self, text: &str) -> String {
         self.forms.iter().fold(text.to_owned(), |text, form| {
             let form = form.expose_secret();
-            if text.contains(form) {
-                text.replace(form, MASK)
-            } else {
-                text
-            }
+            if text.contains(form) { text.replace(form, MASK) } else { text }
         })
     }
 
@@ -55,19 +49,12 @@ impl Redactor {
                 Value::Array(elements.iter().map(|element| self.json(element)).collect())
             }
             Value::Object(members) => Value::Object(
-                members
-                    .iter()
-                    .map(|(name, value)| (self.text(name), self.json(value)))
-                    .collect(),
+                members.iter().map(|(name, value)| (self.text(name), self.json(value))).collect(),
             ),
             Value::Number(number) => {
                 let text = number.to_string();
                 let shown = self.text(&text);
-                if shown == text {
-                    value.clone()
-                } else {
-                    Value::String(shown)
-                }
+                if shown == text { value.clone() } else { Value::String(shown) }
             }
             other => other.clone(),
         }
@@ -82,10 +69,7 @@ impl Redactor {
             return shown;
         }
         // What begins in the last `longest` bytes may go on beyond them: leave those out.
-        let kept = shown
-            .len()
-            .saturating_sub(if taken < bytes.len() { longest } else { 0 })
-            .min(bytes_max);
+        let kept = shown.len().saturating_sub(if taken < bytes.len() { longest } else { 0 }).min(bytes_max);
         let mut end = kept;
         while !shown.is_char_boundary(end) {
             end -= 1;
@@ -147,10 +131,7 @@ mod tests {
         assert_eq!(redactor.text(url.as_str()), "https://a.example/?key=***");
         let body = json!({"key": SECRET, "list": [SECRET, 1], SECRET: null});
         assert_eq!(redactor.text(&body.to_string()).matches("***").count(), 3);
-        assert_eq!(
-            redactor.json(&body),
-            json!({"key": "***", "list": ["***", 1], "***": null})
-        );
+        assert_eq!(redactor.json(&body), json!({"key": "***", "list": ["***", 1], "***": null}));
     }
 
     #[test]
@@ -175,10 +156,7 @@ mod tests {
             for bytes_max in [1, 10, 40, 64] {
                 let shown = redactor.beginning(text.as_bytes(), bytes_max);
                 for length in 4..secret.len() {
-                    assert!(
-                        !shown.contains(&secret[..length]),
-                        "{before} {bytes_max}: {shown}"
-                    );
+                    assert!(!shown.contains(&secret[..length]), "{before} {bytes_max}: {shown}");
                 }
             }
         }

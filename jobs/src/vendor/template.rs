@@ -67,10 +67,9 @@ impl Slots<'_> {
             Slot::PageOffset => self.page_offset.map(Value::from),
             Slot::PageCursor => self.page_cursor.map(Value::from),
             Slot::Config(key) => self.config?.get(key).filter(|value| !value.is_null()).cloned(),
-            Slot::Credential(name) => self
-                .credentials?
-                .get(name)
-                .map(|secret| Value::from(secret.expose_secret())),
+            Slot::Credential(name) => {
+                self.credentials?.get(name).map(|secret| Value::from(secret.expose_secret()))
+            }
         }
     }
 }
@@ -191,10 +190,7 @@ impl JsonTemplate {
                 members
                     .iter()
                     .map(|(name, value)| {
-                        (
-                            name.clone(),
-                            Self::read(value, &format!("{key}.{name}"), on_error),
-                        )
+                        (name.clone(), Self::read(value, &format!("{key}.{name}"), on_error))
                     })
                     .collect(),
             ),
@@ -215,10 +211,7 @@ impl JsonTemplate {
     pub(crate) fn json(&self, slots: &Slots<'_>) -> Option<Value> {
         Some(match self {
             Self::Object(members) => Value::Object(
-                members
-                    .iter()
-                    .filter_map(|(name, value)| Some((name.clone(), value.json(slots)?)))
-                    .collect(),
+                members.iter().filter_map(|(name, value)| Some((name.clone(), value.json(slots)?))).collect(),
             ),
             Self::List(elements) => {
                 Value::Array(elements.iter().filter_map(|value| value.json(slots)).collect())
@@ -252,11 +245,9 @@ pub(crate) fn as_text(value: &Value) -> Option<String> {
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Number(number) => Some(number.to_string()),
         Value::String(text) => Some(text.clone()),
-        Value::Array(elements) => elements
-            .iter()
-            .map(as_text)
-            .collect::<Option<Vec<_>>>()
-            .map(|all| all.join(",")),
+        Value::Array(elements) => {
+            elements.iter().map(as_text).collect::<Option<Vec<_>>>().map(|all| all.join(","))
+        }
     }
 }
 
@@ -269,11 +260,7 @@ mod tests {
     #[test]
     fn one_placeholder_keeps_its_type_and_text_around_it_does_not() {
         let config = json!({"location_ids": ["L1", "L2"], "shop": "a/b?c"});
-        let slots = Slots {
-            page_size: Some(500),
-            config: config.as_object(),
-            ..Slots::default()
-        };
+        let slots = Slots { page_size: Some(500), config: config.as_object(), ..Slots::default() };
         let body: toml::Table =
             "ids = '{config.location_ids}'\njoined = 'x-{config.location_ids}'\nlimit = '{page.size}'\ncursor = '{page.cursor}'\nfixed = false\nlist = ['{config.shop}', '{page.cursor}']"
                 .parse()
@@ -295,15 +282,7 @@ mod tests {
     #[test]
     fn braces_are_written_twice() {
         let template = Template::parse("{{\"page\":{page.size}}}").unwrap();
-        assert_eq!(
-            template
-                .text(&Slots {
-                    page_size: Some(3),
-                    ..Slots::default()
-                })
-                .unwrap(),
-            "{\"page\":3}"
-        );
+        assert_eq!(template.text(&Slots { page_size: Some(3), ..Slots::default() }).unwrap(), "{\"page\":3}");
     }
 
     #[test]

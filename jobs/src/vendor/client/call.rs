@@ -45,33 +45,20 @@ impl Connection {
         if let Some((key, limit)) = &limit {
             self.spend(key, *limit).await?;
         }
-        let body = request
-            .body
-            .as_ref()
-            .map(|body| body.json(slots).unwrap_or_else(|| json!({})));
+        let body = request.body.as_ref().map(|body| body.json(slots).unwrap_or_else(|| json!({})));
         let headers = self.headers(request, slots)?;
         let request_sample = self.request_sample(request, url, &headers, body.as_ref());
-        let mut builder = self
-            .inner
-            .http
-            .request(request.method.clone(), url.clone())
-            .headers(headers);
+        let mut builder = self.inner.http.request(request.method.clone(), url.clone()).headers(headers);
         if let Some(body) = &body {
             builder = builder.json(body);
         }
         let asked_at = self.inner.store.clock().now();
         tracing::debug!(system.id = %self.system_id, vendor = %self.manifest.name, url = %self.shown(url), "calling the vendor");
-        let response = builder
-            .send()
-            .await
-            .map_err(|error| self.failed_call(error, url))?;
+        let response = builder.send().await.map_err(|error| self.failed_call(error, url))?;
         let status = response.status();
         let headers = response.headers().clone();
-        let bytes_max = if status.is_success() {
-            self.inner.settings.response_bytes_max
-        } else {
-            ERROR_BODY_BYTES_MAX
-        };
+        let bytes_max =
+            if status.is_success() { self.inner.settings.response_bytes_max } else { ERROR_BODY_BYTES_MAX };
         let read = self.read(response, bytes_max, url).await;
         if !status.is_success() {
             // The status decides, whatever became of the body.
@@ -86,11 +73,7 @@ impl Connection {
         let response_sample = self.response_sample(status.as_u16(), &headers, &bytes);
         let body = self.understand(&bytes, url)?;
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let links: Vec<&str> = headers
-            .get_all(LINK)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
+        let links: Vec<&str> = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).collect();
         Ok(Answer {
             status: status.as_u16(),
             body,
@@ -113,9 +96,8 @@ impl Connection {
         };
         let path = request.path.path(slots).ok_or_else(missing)?;
         let mut url = self.endpoint.clone();
-        let (path, query) = path
-            .split_once('?')
-            .map_or((path.as_str(), None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            path.split_once('?').map_or((path.as_str(), None), |(path, query)| (path, Some(query)));
         let whole = format!("{}{path}", self.endpoint.path().trim_end_matches('/'));
         url.set_path(&whole);
         url.set_query(query);
@@ -135,10 +117,7 @@ impl Connection {
             Ok(false) => Err(self.refused_by_body(answer, None)),
             Err(problem) => Err(self.refused_by_body(
                 answer,
-                Some(&format!(
-                    "the rule `{}` cannot be computed: {problem}",
-                    rule.as_str()
-                )),
+                Some(&format!("the rule `{}` cannot be computed: {problem}", rule.as_str())),
             )),
         }
     }
@@ -146,17 +125,11 @@ impl Connection {
     fn limit(&self, request: &Request) -> Option<(String, Limit)> {
         let class = request.limit.as_deref().unwrap_or("default");
         let limit = self.manifest.limits.get(class)?;
-        Some((
-            format!("{}/{}/{class}", self.manifest.name, self.budget_owner),
-            *limit,
-        ))
+        Some((format!("{}/{}/{class}", self.manifest.name, self.budget_owner), *limit))
     }
 
     /// Waits for the shared budget a little, or postpones the run.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a wait shorter than claiming the run again would take"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a wait shorter than claiming the run again would take")]
     async fn spend(&self, key: &str, limit: Limit) -> Result<(), JobError> {
         let mut slept = Duration::ZERO;
         loop {
@@ -178,17 +151,12 @@ impl Connection {
 
     fn headers(&self, request: &Request, slots: &Slots<'_>) -> Result<HeaderMap, JobError> {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            reqwest::header::ACCEPT,
-            HeaderValue::from_static("application/json"),
-        );
+        headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
         for (name, template) in self.manifest.headers.iter().chain(&request.headers) {
             let Some(text) = template.text(slots) else {
                 continue;
             };
-            let pair = HeaderName::from_bytes(name.as_bytes())
-                .ok()
-                .zip(HeaderValue::from_str(&text).ok());
+            let pair = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(&text).ok());
             let Some((header, mut value)) = pair else {
                 let message = format!(
                     "the header `{name}` cannot be sent; a setting holds a sign that no header may have"
@@ -207,18 +175,11 @@ impl Connection {
     /// Reads the unpacked body up to a cap, so that a bomb bursts outside.
     async fn read(&self, mut response: Response, bytes_max: usize, url: &Url) -> Result<Vec<u8>, JobError> {
         let too_large = || self.too_large(url);
-        if response
-            .content_length()
-            .is_some_and(|length| length > bytes_max as u64)
-        {
+        if response.content_length().is_some_and(|length| length > bytes_max as u64) {
             return Err(too_large());
         }
         let mut bytes = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.failed_call(error, url))?
-        {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed_call(error, url))? {
             if bytes.len() + chunk.len() > bytes_max {
                 return Err(too_large());
             }
@@ -246,11 +207,7 @@ impl Connection {
         sample.insert("method".into(), Value::from(request.method.as_str()));
         sample.insert("url".into(), Value::from(self.redact(url.as_str())));
         let headers = headers.iter().map(|(name, value)| {
-            let shown = if value.is_sensitive() {
-                "***"
-            } else {
-                value.to_str().unwrap_or_default()
-            };
+            let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or_default() };
             (name.to_string(), Value::from(self.redact(shown)))
         });
         sample.insert("headers".into(), Value::Object(headers.collect()));
@@ -259,10 +216,7 @@ impl Connection {
             let kept = if text.len() <= self.inner.settings.sample_bytes_max {
                 self.redactor.json(body)
             } else {
-                Value::from(
-                    self.redactor
-                        .beginning(text.as_bytes(), self.inner.settings.sample_bytes_max),
-                )
+                Value::from(self.redactor.beginning(text.as_bytes(), self.inner.settings.sample_bytes_max))
             };
             sample.insert("body".into(), kept);
         }
@@ -270,12 +224,10 @@ impl Connection {
     }
 
     fn response_sample(&self, status: u16, headers: &HeaderMap, bytes: &[u8]) -> Value {
-        let kept = [CONTENT_TYPE, DATE, LINK, RETRY_AFTER]
-            .into_iter()
-            .filter_map(|name| {
-                let text = headers.get(&name)?.to_str().ok()?;
-                Some((name.to_string(), Value::from(self.redact(text))))
-            });
+        let kept = [CONTENT_TYPE, DATE, LINK, RETRY_AFTER].into_iter().filter_map(|name| {
+            let text = headers.get(&name)?.to_str().ok()?;
+            Some((name.to_string(), Value::from(self.redact(text))))
+        });
         json!({
             "status": status,
             "headers": Value::Object(kept.collect()),
@@ -290,9 +242,7 @@ impl Connection {
             Duration::from_secs(secs)
         } else {
             let until = parse_http_date(text)?;
-            let now = headers
-                .get(DATE)
-                .and_then(|value| parse_http_date(value.to_str().ok()?));
+            let now = headers.get(DATE).and_then(|value| parse_http_date(value.to_str().ok()?));
             let now = now.unwrap_or_else(|| self.inner.store.clock().now());
             (until - now).to_std().unwrap_or_default()
         };
@@ -301,17 +251,10 @@ impl Connection {
 }
 
 fn budget(key: &str, limit: Limit) -> Budget<'_> {
-    Budget {
-        key,
-        requests: limit.requests,
-        per_ms: limit.per_ms,
-        burst: limit.burst,
-    }
+    Budget { key, requests: limit.requests, per_ms: limit.per_ms, burst: limit.burst }
 }
 
 /// `Thu, 01 Jan 2026 04:00:00 GMT`.
 fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc2822(text)
-        .ok()
-        .map(|time| time.with_timezone(&Utc))
+    DateTime::parse_from_rfc2822(text).ok().map(|time| time.with_timezone(&Utc))
 }

@@ -50,10 +50,7 @@ pub(super) fn http_client(settings: &VendorSettings, allow: &Allow) -> reqwest::
 pub(super) fn read_endpoint(manifest: &Manifest, given: Option<&str>) -> Result<Url, JobError> {
     let given = given.map(str::trim).filter(|given| !given.is_empty());
     let Some(text) = given.or(manifest.endpoint.as_deref()) else {
-        let message = format!(
-            "{} has no address; enter `api_endpoint` in the system",
-            manifest.title
-        );
+        let message = format!("{} has no address; enter `api_endpoint` in the system", manifest.title);
         return Err(JobError::give_up("endpoint_missing", message));
     };
     let bad = || {
@@ -66,20 +63,14 @@ pub(super) fn read_endpoint(manifest: &Manifest, given: Option<&str>) -> Result<
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    if plain && url.has_host() && matches!(url.scheme(), "https" | "http") {
-        Ok(url)
-    } else {
-        Err(bad())
-    }
+    if plain && url.has_host() && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(bad()) }
 }
 
 /// The system's settings in the types that the manifest declares; others are left as they are.
 pub(super) fn read_config(manifest: &Manifest, given: &Map<String, Value>) -> Result<Value, JobError> {
     let mut config = given.clone();
     for key in &manifest.config {
-        let present = config
-            .get(&key.name)
-            .is_some_and(|value| !value.is_null() && value != "");
+        let present = config.get(&key.name).is_some_and(|value| !value.is_null() && value != "");
         if key.required && !present {
             let message = format!(
                 "{} needs the setting `{}` ({}); enter it in the system",
@@ -101,16 +92,10 @@ pub(super) type AuthHeader = (Option<(HeaderName, HeaderValue)>, Option<SecretSt
 pub(super) fn read_auth(manifest: &Manifest, slots: &Slots<'_>) -> Result<AuthHeader, JobError> {
     let fill = |template: &Template| {
         template.text(slots).ok_or_else(|| {
-            let names: Vec<String> = manifest
-                .credentials
-                .iter()
-                .map(|wanted| format!("`{}`", wanted.name))
-                .collect();
-            let message = format!(
-                "{} needs {} to sign in; enter it in the system",
-                manifest.title,
-                names.join(", ")
-            );
+            let names: Vec<String> =
+                manifest.credentials.iter().map(|wanted| format!("`{}`", wanted.name)).collect();
+            let message =
+                format!("{} needs {} to sign in; enter it in the system", manifest.title, names.join(", "));
             JobError::give_up("credentials_missing", message)
         })
     };
@@ -130,11 +115,7 @@ pub(super) fn read_auth(manifest: &Manifest, slots: &Slots<'_>) -> Result<AuthHe
                 password.as_ref().map(fill).transpose()?.unwrap_or_default()
             );
             let encoded = STANDARD.encode(&pair);
-            (
-                AUTHORIZATION,
-                format!("Basic {encoded}"),
-                Some(SecretString::from(pair)),
-            )
+            (AUTHORIZATION, format!("Basic {encoded}"), Some(SecretString::from(pair)))
         }
     };
     let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {

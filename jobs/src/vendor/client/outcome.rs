@@ -144,10 +144,8 @@ impl Connection {
                 JobError::give_up("vendor_not_found", own(&messages.not_found, default) + &words)
             }
             429 => {
-                let message = format!(
-                    "{title} asks for fewer calls (429); tried again {}{words}",
-                    later(wait)
-                );
+                let message =
+                    format!("{title} asks for fewer calls (429); tried again {}{words}", later(wait));
                 JobError::new(Action::Retry { after: wait }, "rate_limited", message)
             }
             408 | 425 | 500..=599 => {
@@ -180,10 +178,9 @@ impl Connection {
             return error;
         }
         let message = match because {
-            None => format!(
-                "{title} answered {} but reports an error; tried again later{words}",
-                answer.status
-            ),
+            None => {
+                format!("{title} answered {} but reports an error; tried again later{words}", answer.status)
+            }
             Some(problem) => {
                 format!("{title} gave an unexpected answer: {problem}; tried again later{words}")
             }
@@ -221,11 +218,7 @@ impl Connection {
 
     fn by_failure_rule(&self, status: u16, body: &Value, words: &str) -> Option<JobError> {
         let bindings = [("status", &Value::from(status)), ("body", body)];
-        let rule = self
-            .manifest
-            .failures
-            .iter()
-            .find(|rule| rule.when.holds(&bindings).unwrap_or(false))?;
+        let rule = self.manifest.failures.iter().find(|rule| rule.when.holds(&bindings).unwrap_or(false))?;
         let default = || format!("{} reports an error", self.manifest.title);
         let message = rule.message.clone().unwrap_or_else(default) + words;
         Some(match rule.outcome {
@@ -240,18 +233,11 @@ impl Connection {
         let found = path::first_present(&self.manifest.envelope.error, body).and_then(template::as_text);
         let words = found.unwrap_or_else(|| {
             let text = String::from_utf8_lossy(bytes);
-            if text.trim_start().starts_with('<') {
-                String::new()
-            } else {
-                text.into_owned()
-            }
+            if text.trim_start().starts_with('<') { String::new() } else { text.into_owned() }
         });
         // Redacted before it is cut, so that no half of a secret is left.
-        let clean: String = self
-            .redact(&words)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let clean: String =
+            self.redact(&words).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let words = clean.trim();
         match words.char_indices().nth(WORDS_CHARS_MAX) {
             _ if words.is_empty() => String::new(),

@@ -31,19 +31,13 @@ impl Connection {
         let slots = self.slots(Slots::default());
         let url = self.url(request, &slots)?;
         let answer = self.call(request, &slots, &url).await?;
-        self.check_success(
-            probe.success.as_ref().or(self.manifest.envelope.success.as_ref()),
-            &answer,
-        )?;
+        self.check_success(probe.success.as_ref().or(self.manifest.envelope.success.as_ref()), &answer)?;
         let status = Value::from(answer.status);
         let bindings = [("status", &status), ("body", &answer.body)];
         let mut message = probe.message.clone();
         for (name, fact) in &probe.facts {
             // A fact that is not there makes the sentence poorer, not the connection worse.
-            let value = fact
-                .evaluate(&bindings)
-                .ok()
-                .and_then(|value| template::as_text(&value));
+            let value = fact.evaluate(&bindings).ok().and_then(|value| template::as_text(&value));
             message = message.replace(&format!("{{{name}}}"), value.as_deref().unwrap_or("?"));
         }
         Ok(ProbeReport {
@@ -58,25 +52,14 @@ impl Connection {
         let probe = &self.manifest.probe;
         let named = probe.stream.as_ref().and_then(|name| self.manifest.stream(name));
         let stream = named.ok_or_else(|| {
-            JobError::give_up(
-                "bad_manifest",
-                format!("the manifest of {} has no probe", self.manifest.title),
-            )
+            JobError::give_up("bad_manifest", format!("the manifest of {} has no probe", self.manifest.title))
         })?;
         let to = self.inner.store.clock().now();
-        let window = Window {
-            from: to.checked_sub_signed(TimeDelta::days(1)),
-            to,
-        };
-        let page = self
-            .fetch_page(stream, &PageRequest { window, next: None })
-            .await?;
+        let window = Window { from: to.checked_sub_signed(TimeDelta::days(1)), to };
+        let page = self.fetch_page(stream, &PageRequest { window, next: None }).await?;
         let mapped = self.map_page(stream, &page);
         let records = page.records.len();
-        let mut message = format!(
-            "{}; the first page of the last day has {records} records",
-            probe.message
-        );
+        let mut message = format!("{}; the first page of the last day has {records} records", probe.message);
         if let Some(failure) = mapped.failures.first() {
             let _ = write!(
                 message,

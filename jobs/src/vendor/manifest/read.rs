@@ -61,10 +61,8 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
         .filter_map(|(name, section)| stream::read::read_stream(name, section, ttl))
         .collect();
     if streams.is_empty() && !root.has("streams") {
-        problems.add(
-            "streams",
-            "is missing; a manifest names at least one list, as `[streams.transactions]`",
-        );
+        problems
+            .add("streams", "is missing; a manifest names at least one list, as `[streams.transactions]`");
     }
     let meta = read_meta(root);
     let (endpoint, headers) = read_connection(root);
@@ -88,40 +86,22 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
 }
 
 fn read_meta(root: &Section<'_>) -> (String, String, Vec<SystemType>, String) {
-    let Some(section) = root.required(
-        "meta",
-        root.section("meta"),
-        "begin with `[meta]`, a name and a title",
-    ) else {
+    let Some(section) =
+        root.required("meta", root.section("meta"), "begin with `[meta]`, a name and a title")
+    else {
         return Default::default();
     };
-    let name = section.required(
-        "name",
-        section.text("name"),
-        "give the vendor's name, as in `provider`",
-    );
+    let name = section.required("name", section.text("name"), "give the vendor's name, as in `provider`");
     if let Some(name) = name
         && (name.is_empty()
-            || !name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+            || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
     {
         section.problem("name", format!("`{name}` has other signs than a-z, 0-9 and `-`"));
     }
-    let title = section.required(
-        "title",
-        section.text("title"),
-        "give the vendor's name for people",
-    );
-    let types = section.required(
-        "types",
-        section.texts("types"),
-        "list what it can be, such as [\"pos\"]",
-    );
+    let title = section.required("title", section.text("title"), "give the vendor's name for people");
+    let types = section.required("types", section.texts("types"), "list what it can be, such as [\"pos\"]");
     let types = types.unwrap_or_default().into_iter().filter_map(|text| {
-        text.parse::<SystemType>()
-            .map_err(|problem| section.problem("types", problem))
-            .ok()
+        text.parse::<SystemType>().map_err(|problem| section.problem("types", problem)).ok()
     });
     let types = types.collect();
     let notes = section.text("notes").unwrap_or_default();
@@ -139,9 +119,7 @@ fn read_contract(root: &Section<'_>) -> Duration {
     let Some(section) = root.section("contract") else {
         return POSITION_TTL_DEFAULT;
     };
-    let ttl = section
-        .secs("position_ttl_secs", 0..=30 * DAY_SECS)
-        .unwrap_or(POSITION_TTL_DEFAULT);
+    let ttl = section.secs("position_ttl_secs", 0..=30 * DAY_SECS).unwrap_or(POSITION_TTL_DEFAULT);
     section.finish();
     ttl
 }
@@ -155,9 +133,7 @@ fn read_connection(root: &Section<'_>) -> (Option<String>, Vec<(String, Template
         if matches!(url.scheme(), "https" | "http") && url.has_host() && url.query().is_none() {
             return Ok(text.to_owned());
         }
-        Err(format!(
-            "`{text}` is not an address; expected `https://host/path` without a query"
-        ))
+        Err(format!("`{text}` is not an address; expected `https://host/path` without a query"))
     });
     let headers = section.named_templates("headers");
     for (name, _) in &headers {
@@ -173,11 +149,7 @@ fn read_credential(name: &str, section: Section<'_>) -> CredentialSpec {
     let label = section.required("label", section.text("label"), "say what the vendor calls it");
     let required = section.flag("required").unwrap_or(true);
     section.finish();
-    CredentialSpec {
-        name: name.to_owned(),
-        label: label.unwrap_or_default().to_owned(),
-        required,
-    }
+    CredentialSpec { name: name.to_owned(), label: label.unwrap_or_default().to_owned(), required }
 }
 
 fn read_config_key(name: &str, section: Section<'_>) -> ConfigKey {
@@ -194,12 +166,7 @@ fn read_config_key(name: &str, section: Section<'_>) -> ConfigKey {
         label: label.unwrap_or_default().to_owned(),
         kind: section.choice("type", &kinds).unwrap_or(ConfigKind::Text),
         required: section.flag("required").unwrap_or(false),
-        sets: section
-            .texts("sets")
-            .unwrap_or_default()
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        sets: section.texts("sets").unwrap_or_default().into_iter().map(str::to_owned).collect(),
     };
     section.finish();
     key
@@ -218,60 +185,36 @@ fn read_auth(root: &Section<'_>) -> Option<Auth> {
         root.section("auth"),
         "say `kind = \"none\"` where the vendor asks for nothing",
     )?;
-    let kinds = [
-        ("none", Kind::None),
-        ("bearer", Kind::Bearer),
-        ("header", Kind::Header),
-        ("basic", Kind::Basic),
-    ];
+    let kinds =
+        [("none", Kind::None), ("bearer", Kind::Bearer), ("header", Kind::Header), ("basic", Kind::Basic)];
     let kind = section.required(
         "kind",
         section.choice("kind", &kinds),
         "expected `bearer`, `header`, `basic` or `none`",
     );
     // All are read whatever the kind, because a system's settings may choose the kind.
-    let (token, header, value) = (
-        section.template("token"),
-        section.text("header"),
-        section.template("value"),
-    );
+    let (token, header, value) =
+        (section.template("token"), section.text("header"), section.template("value"));
     let (username, password) = (section.template("username"), section.template("password"));
     let auth = match kind? {
         Kind::None => Some(Auth::None),
         Kind::Bearer => section
-            .required(
-                "token",
-                token,
-                "bearer needs it, as in `token = \"{credential.api_key}\"`",
-            )
+            .required("token", token, "bearer needs it, as in `token = \"{credential.api_key}\"`")
             .map(|token| Auth::Bearer { token }),
         Kind::Header => {
-            let header = section.required(
-                "header",
-                header,
-                "name the header, as in `header = \"X-Api-Key\"`",
-            );
-            let value = section.required(
-                "value",
-                value,
-                "header needs it, as in `value = \"{credential.api_key}\"`",
-            );
+            let header =
+                section.required("header", header, "name the header, as in `header = \"X-Api-Key\"`");
+            let value =
+                section.required("value", value, "header needs it, as in `value = \"{credential.api_key}\"`");
             if let Some(name) = header
                 && reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err()
             {
                 section.problem("header", format!("`{name}` is not the name of a header"));
             }
-            header.zip(value).map(|(header, value)| Auth::Header {
-                header: header.to_owned(),
-                value,
-            })
+            header.zip(value).map(|(header, value)| Auth::Header { header: header.to_owned(), value })
         }
         Kind::Basic => section
-            .required(
-                "username",
-                username,
-                "basic needs it, as in `username = \"{credential.api_key}\"`",
-            )
+            .required("username", username, "basic needs it, as in `username = \"{credential.api_key}\"`")
             .map(|username| Auth::Basic { username, password }),
     };
     section.finish();
@@ -279,24 +222,14 @@ fn read_auth(root: &Section<'_>) -> Option<Auth> {
 }
 
 fn read_limit(name: &str, section: Section<'_>) -> Option<(String, Limit)> {
-    let requests = section.required(
-        "requests",
-        section.whole("requests", 1..=100_000),
-        "say how many requests",
-    );
-    let per = section.required(
-        "per_secs",
-        section.whole("per_secs", 1..=DAY_SECS),
-        "say in how many seconds",
-    );
+    let requests =
+        section.required("requests", section.whole("requests", 1..=100_000), "say how many requests");
+    let per =
+        section.required("per_secs", section.whole("per_secs", 1..=DAY_SECS), "say in how many seconds");
     let burst = section.whole("burst", 1..=100_000);
     section.finish();
     let requests = requests?;
-    let limit = Limit {
-        requests,
-        per_ms: i64::from(per?) * 1_000,
-        burst: burst.unwrap_or(1),
-    };
+    let limit = Limit { requests, per_ms: i64::from(per?) * 1_000, burst: burst.unwrap_or(1) };
     Some((name.to_owned(), limit))
 }
 
@@ -326,22 +259,15 @@ fn read_failures(root: &Section<'_>, problems: &Problems) -> Vec<FailureRule> {
     for (at, rule) in rules.iter().enumerate() {
         let Some(rule) = rule.as_table() else { continue };
         let section = Section::new(rule, format!("failures.{at}"), problems);
-        let when = section.required(
-            "when",
-            section.expression("when", &["status", "body"]),
-            "give a condition",
-        );
+        let when =
+            section.required("when", section.expression("when", &["status", "body"]), "give a condition");
         let outcome = section.required(
             "outcome",
             section.choice("outcome", &outcomes),
             "expected `retry`, `give_up` or `unauthorized`",
         );
         let message = section.text("message").map(str::to_owned);
-        read.extend(when.zip(outcome).map(|(when, outcome)| FailureRule {
-            when,
-            outcome,
-            message,
-        }));
+        read.extend(when.zip(outcome).map(|(when, outcome)| FailureRule { when, outcome, message }));
         section.finish();
     }
     read
@@ -363,10 +289,8 @@ fn read_probe(root: &Section<'_>) -> Option<Probe> {
     let request = section.section("request").and_then(stream::read::read_request);
     let stream = section.text("stream").map(str::to_owned);
     if request.is_none() && stream.is_none() && !section.has("request") {
-        section.problem(
-            "request",
-            "is missing; give a request, or `stream` to read the first page of a stream",
-        );
+        section
+            .problem("request", "is missing; give a request, or `stream` to read the first page of a stream");
     }
     let mut facts = Vec::new();
     for (name, source) in section.named_texts("facts") {
@@ -375,19 +299,10 @@ fn read_probe(root: &Section<'_>) -> Option<Probe> {
             Err(problem) => section.problem(&format!("facts.{name}"), problem),
         }
     }
-    let message = section.required(
-        "message",
-        section.text("message"),
-        "say what a person reads when it works",
-    );
+    let message =
+        section.required("message", section.text("message"), "say what a person reads when it works");
     let message = message.unwrap_or_default().to_owned();
     let success = section.expression("success", &["status", "body"]);
     section.finish();
-    Some(Probe {
-        request,
-        stream,
-        success,
-        facts,
-        message,
-    })
+    Some(Probe { request, stream, success, facts, message })
 }

@@ -8,11 +8,7 @@ use crate::vendor::template::{Slot, Template};
 pub(super) fn check(manifest: &Manifest, problems: &Problems) {
     let mut used: Vec<(String, &Slot)> = Vec::new();
     for (name, template) in &manifest.headers {
-        used.extend(
-            template
-                .slots()
-                .map(|slot| (format!("connection.headers.{name}"), slot)),
-        );
+        used.extend(template.slots().map(|slot| (format!("connection.headers.{name}"), slot)));
     }
     match &manifest.auth {
         Auth::None => {}
@@ -20,32 +16,18 @@ pub(super) fn check(manifest: &Manifest, problems: &Problems) {
         Auth::Header { value, .. } => used.extend(value.slots().map(|slot| ("auth.value".into(), slot))),
         Auth::Basic { username, password } => {
             used.extend(username.slots().map(|slot| ("auth.username".into(), slot)));
-            used.extend(
-                password
-                    .iter()
-                    .flat_map(Template::slots)
-                    .map(|slot| ("auth.password".into(), slot)),
-            );
+            used.extend(password.iter().flat_map(Template::slots).map(|slot| ("auth.password".into(), slot)));
         }
     }
-    let requests = manifest
-        .streams
-        .iter()
-        .map(|stream| (format!("streams.{}.request", stream.name), &stream.request));
-    let probe = manifest
-        .probe
-        .request
-        .iter()
-        .map(|request| ("probe.request".to_owned(), request));
+    let requests =
+        manifest.streams.iter().map(|stream| (format!("streams.{}.request", stream.name), &stream.request));
+    let probe = manifest.probe.request.iter().map(|request| ("probe.request".to_owned(), request));
     for (key, request) in requests.chain(probe) {
         used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
         if let Some(limit) = &request.limit
             && !manifest.limits.contains_key(limit)
         {
-            problems.add(
-                format!("{key}.limit"),
-                format!("`{limit}` is no limit; add `[limits.{limit}]`"),
-            );
+            problems.add(format!("{key}.limit"), format!("`{limit}` is no limit; add `[limits.{limit}]`"));
         }
     }
     for (key, slot) in used {

@@ -56,18 +56,11 @@ pub(in crate::vendor) struct Problems {
 
 impl Problems {
     pub(in crate::vendor) fn new(file: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            found: RefCell::default(),
-        }
+        Self { file: file.to_owned(), found: RefCell::default() }
     }
 
     pub(in crate::vendor) fn add(&self, key: impl Into<String>, problem: impl Into<String>) {
-        let error = ManifestError {
-            file: self.file.clone(),
-            key: key.into(),
-            problem: problem.into(),
-        };
+        let error = ManifestError { file: self.file.clone(), key: key.into(), problem: problem.into() };
         self.found.borrow_mut().push(error);
     }
 
@@ -96,21 +89,12 @@ impl<'a> Section<'a> {
         key: impl Into<String>,
         problems: &'a Problems,
     ) -> Self {
-        Self {
-            table,
-            key: key.into(),
-            asked: RefCell::default(),
-            problems,
-        }
+        Self { table, key: key.into(), asked: RefCell::default(), problems }
     }
 
     /// The dotted name of a key of this table.
     pub(in crate::vendor) fn name(&self, key: &str) -> String {
-        if self.key.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.key)
-        }
+        if self.key.is_empty() { key.to_owned() } else { format!("{}.{key}", self.key) }
     }
 
     pub(in crate::vendor) fn problem(&self, key: &str, problem: impl Into<String>) {
@@ -157,10 +141,7 @@ impl<'a> Section<'a> {
                 match u32::try_from(*whole).ok().filter(|whole| range.contains(whole)) {
                     None => {
                         let (least, most) = range.into_inner();
-                        self.problem(
-                            key,
-                            format!("`{whole}` is out of range; expected {least} to {most}"),
-                        );
+                        self.problem(key, format!("`{whole}` is out of range; expected {least} to {most}"));
                         None
                     }
                     found => found,
@@ -171,8 +152,7 @@ impl<'a> Section<'a> {
     }
 
     pub(in crate::vendor) fn secs(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<Duration> {
-        self.whole(key, range)
-            .map(|secs| Duration::from_secs(secs.into()))
+        self.whole(key, range).map(|secs| Duration::from_secs(secs.into()))
     }
 
     pub(in crate::vendor) fn share(&self, key: &'static str) -> Option<f64> {
@@ -192,16 +172,9 @@ impl<'a> Section<'a> {
     /// One of a few words.
     pub(in crate::vendor) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
-        let found = choices
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, choice)| *choice);
+        let found = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
         if found.is_none() {
-            let words = choices
-                .iter()
-                .map(|(word, _)| format!("`{word}`"))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let words = choices.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
             self.problem(key, format!("`{text}` is not known; expected one of {words}"));
         }
         found
@@ -213,9 +186,7 @@ impl<'a> Section<'a> {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        parse(self.text(key)?)
-            .map_err(|problem| self.problem(key, problem))
-            .ok()
+        parse(self.text(key)?).map_err(|problem| self.problem(key, problem)).ok()
     }
 
     pub(in crate::vendor) fn template(&self, key: &'static str) -> Option<Template> {
@@ -332,10 +303,7 @@ impl<'a> Section<'a> {
     }
 
     fn wrong<T>(&self, key: &str, expected: &str, found: &toml::Value) -> Option<T> {
-        self.problem(
-            key,
-            format!("expected {expected}, found a value of type {}", found.type_str()),
-        );
+        self.problem(key, format!("expected {expected}, found a value of type {}", found.type_str()));
         None
     }
 }
@@ -360,9 +328,8 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_told_at_once_with_key_and_fix() {
-        let table: toml::Table = "title = 3\npages_max = 0\nshare = 2.0\nstyle = 'x'\nfomat = 'a'"
-            .parse()
-            .unwrap();
+        let table: toml::Table =
+            "title = 3\npages_max = 0\nshare = 2.0\nstyle = 'x'\nfomat = 'a'".parse().unwrap();
         let problems = Problems::new("acme.toml");
         let section = Section::new(&table, "streams.orders", &problems);
         section.text("title");

@@ -80,11 +80,7 @@ pub(crate) struct Request {
 
 impl Request {
     pub(super) fn slots(&self) -> Vec<&Slot> {
-        let lists = self
-            .query
-            .iter()
-            .chain(&self.headers)
-            .flat_map(|(_, template)| template.slots());
+        let lists = self.query.iter().chain(&self.headers).flat_map(|(_, template)| template.slots());
         let body = self.body.iter().flat_map(JsonTemplate::slots);
         self.path.slots().chain(lists).chain(body).collect()
     }
@@ -163,10 +159,7 @@ impl WindowSpec {
             TimeFormat::UnixMs => Value::from(time.timestamp_millis()),
             TimeFormat::Naive(pattern) => {
                 let whole = DateTime::from_timestamp(whole_secs(), 0).unwrap_or(time);
-                let local = self
-                    .zone
-                    .unwrap_or(system_zone)
-                    .from_utc_datetime(&whole.naive_utc());
+                let local = self.zone.unwrap_or(system_zone).from_utc_datetime(&whole.naive_utc());
                 Value::String(local.format(pattern).to_string())
             }
         }
@@ -196,30 +189,19 @@ mod tests {
         let time: DateTime<Utc> = "2026-01-01T04:21:00.512Z".parse().unwrap();
         let write = |format: TimeFormat, zone: Option<&str>, up| {
             let zone = zone.map(|zone| zone.parse().unwrap());
-            WindowSpec {
-                from_param: None,
-                to_param: None,
-                format,
-                zone,
-            }
-            .write(time, chrono_tz::Asia::Shanghai, up)
+            WindowSpec { from_param: None, to_param: None, format, zone }.write(
+                time,
+                chrono_tz::Asia::Shanghai,
+                up,
+            )
         };
         let naive = TimeFormat::Naive("%Y-%m-%d %H:%M:%S".into());
-        assert_eq!(
-            write(TimeFormat::Rfc3339, None, false),
-            json!("2026-01-01T04:21:00.512Z")
-        );
+        assert_eq!(write(TimeFormat::Rfc3339, None, false), json!("2026-01-01T04:21:00.512Z"));
         assert_eq!(write(TimeFormat::Unix, None, false), json!(1_767_241_260));
         assert_eq!(write(TimeFormat::Unix, None, true), json!(1_767_241_261));
-        assert_eq!(
-            write(TimeFormat::UnixMs, None, true),
-            json!(1_767_241_260_512_i64)
-        );
+        assert_eq!(write(TimeFormat::UnixMs, None, true), json!(1_767_241_260_512_i64));
         assert_eq!(write(naive.clone(), None, false), json!("2026-01-01 12:21:00"));
         assert_eq!(write(naive.clone(), None, true), json!("2026-01-01 12:21:01"));
-        assert_eq!(
-            write(naive, Some("America/New_York"), false),
-            json!("2025-12-31 23:21:00")
-        );
+        assert_eq!(write(naive, Some("America/New_York"), false), json!("2025-12-31 23:21:00"));
     }
 }

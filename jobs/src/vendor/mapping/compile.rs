@@ -84,11 +84,8 @@ fn read_transaction(fields: &Section<'_>, defaults: &Defaults) -> Option<Transac
 
 fn read_record(fields: &Section<'_>, defaults: &Defaults) -> Option<RecordFields> {
     let field = |key, expected| read_field(fields, key, expected, defaults);
-    let external_id = fields.required(
-        "external_id",
-        field("external_id", Expected::Text),
-        "name the vendor's unique id",
-    );
+    let external_id =
+        fields.required("external_id", field("external_id", Expected::Text), "name the vendor's unique id");
     let rest = RecordFields {
         status: field("status", Expected::Text),
         currency: field("currency", Expected::Text),
@@ -139,42 +136,27 @@ fn parse_field(
             return parse_table(section, name, expected, defaults);
         }
         other => {
-            let problem = format!(
-                "expected a path in quotes, a list of paths or a table, found {}",
-                other.type_str()
-            );
+            let problem =
+                format!("expected a path in quotes, a list of paths or a table, found {}", other.type_str());
             fields.problem(key, problem);
             None
         }
     };
     let form = form_of(expected, None, defaults);
     let form = form.map_err(|problem| fields.problem(key, problem)).ok();
-    Some(Field {
-        name: name.to_owned(),
-        source: source?,
-        form: form?,
-        values: None,
-        default: None,
-    })
+    Some(Field { name: name.to_owned(), source: source?, form: form?, values: None, default: None })
 }
 
 fn parse_paths(fields: &Section<'_>, key: &str, texts: &[&str]) -> Option<Source> {
     let paths: Result<Vec<_>, _> = texts.iter().map(|text| Path::parse(text)).collect();
-    paths
-        .map(Source::Paths)
-        .map_err(|problem| fields.problem(key, problem))
-        .ok()
+    paths.map(Source::Paths).map_err(|problem| fields.problem(key, problem)).ok()
 }
 
 fn parse_table(section: Section<'_>, name: &str, expected: Expected, defaults: &Defaults) -> Option<Field> {
     let source = parse_source(&section, name, expected, defaults);
     let form = parse_form(&section, expected, defaults);
     let values = section.has("values").then(|| ValueTable {
-        words: section
-            .named_texts("values")
-            .into_iter()
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect(),
+        words: section.named_texts("values").into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         otherwise: section.text("otherwise").map(str::to_owned),
         keep_unknown: section.flag("keep_unknown").unwrap_or(false),
     });
@@ -183,13 +165,7 @@ fn parse_table(section: Section<'_>, name: &str, expected: Expected, defaults: &
     }
     let default = section.value("default").map(to_json);
     section.finish();
-    Some(Field {
-        name: name.to_owned(),
-        source: source?,
-        form: form?,
-        values,
-        default,
-    })
+    Some(Field { name: name.to_owned(), source: source?, form: form?, values, default })
 }
 
 fn parse_source(
@@ -220,10 +196,7 @@ fn parse_source(
         ["each", "fields"] if expected == Expected::Json => {
             let list = section.paths("each");
             let fields = parse_fields(section, name, defaults);
-            Some(Source::Each {
-                list: list?,
-                fields: fields?,
-            })
+            Some(Source::Each { list: list?, fields: fields? })
         }
         ["fields"] if expected == Expected::Json => parse_fields(section, name, defaults).map(Source::Object),
         _ => {
@@ -232,10 +205,7 @@ fn parse_source(
                 Expected::Money => "`path`, `sum`, `cel` or `value`",
                 _ => "`path`, `cel` or `value`",
             };
-            section.problem(
-                given.first().unwrap_or(&"path"),
-                format!("expected exactly one of {sources}"),
-            );
+            section.problem(given.first().unwrap_or(&"path"), format!("expected exactly one of {sources}"));
             let _ = given.iter().map(|key| section.has(key));
             None
         }
@@ -256,23 +226,9 @@ const UNITS: [(&str, Unit); 2] = [("minor", Unit::Minor), ("major", Unit::Major)
 
 fn read_time_form(section: &Section<'_>, key: &'static str) -> Option<TimeForm> {
     // `choice` wants `Copy`: the position stands for the form.
-    let forms = [
-        TimeForm::Rfc3339,
-        TimeForm::Unix,
-        TimeForm::UnixMs,
-        TimeForm::Naive,
-        TimeForm::Any,
-    ];
-    let words = [
-        ("rfc3339", 0),
-        ("unix", 1),
-        ("unix_ms", 2),
-        ("naive", 3),
-        ("any", 4),
-    ];
-    section
-        .choice(key, &words)
-        .and_then(|at: usize| forms.into_iter().nth(at))
+    let forms = [TimeForm::Rfc3339, TimeForm::Unix, TimeForm::UnixMs, TimeForm::Naive, TimeForm::Any];
+    let words = [("rfc3339", 0), ("unix", 1), ("unix_ms", 2), ("naive", 3), ("any", 4)];
+    section.choice(key, &words).and_then(|at: usize| forms.into_iter().nth(at))
 }
 
 fn parse_form(section: &Section<'_>, expected: Expected, defaults: &Defaults) -> Option<Form> {
@@ -314,10 +270,7 @@ fn parse_form(section: &Section<'_>, expected: Expected, defaults: &Defaults) ->
         Some(Type::Text) => Ok(Form::Text),
         Some(Type::Number) => Ok(Form::Number),
         Some(Type::Flag) => Ok(Form::Flag { present }),
-        Some(Type::Time) => Ok(Form::Time {
-            form: time.unwrap_or_else(|| defaults.time.clone()),
-            zone,
-        }),
+        Some(Type::Time) => Ok(Form::Time { form: time.unwrap_or_else(|| defaults.time.clone()), zone }),
         Some(Type::Money) => form_of(Expected::Money, unit, defaults),
     };
     form.map_err(|problem| section.problem("unit", problem)).ok()
@@ -344,11 +297,8 @@ fn to_json(value: &toml::Value) -> Value {
         toml::Value::Boolean(flag) => Value::Bool(*flag),
         toml::Value::Datetime(time) => Value::String(time.to_string()),
         toml::Value::Array(elements) => Value::Array(elements.iter().map(to_json).collect()),
-        toml::Value::Table(members) => Value::Object(
-            members
-                .iter()
-                .map(|(name, value)| (name.clone(), to_json(value)))
-                .collect(),
-        ),
+        toml::Value::Table(members) => {
+            Value::Object(members.iter().map(|(name, value)| (name.clone(), to_json(value))).collect())
+        }
     }
 }

@@ -54,25 +54,18 @@ pub(super) fn text(value: Cow<'_, Value>) -> Result<Cow<'_, str>, String> {
 pub(super) fn check_id(id: &str) -> Result<(), String> {
     if id.contains('\0') {
         return Err(
-            "the id holds the character U+0000, which no database key may; mend it at the vendor".into(),
+            "the id holds the character U+0000, which no database key may; mend it at the vendor".into()
         );
     }
     if id.chars().nth(ID_CHARS_MAX).is_some() {
-        return Err(format!(
-            "the id `{}` is longer than {ID_CHARS_MAX} characters",
-            shown(id)
-        ));
+        return Err(format!("the id `{}` is longer than {ID_CHARS_MAX} characters", shown(id)));
     }
     Ok(())
 }
 
 /// Text that PostgreSQL can store: U+0000 becomes U+FFFD.
 pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') {
-        Cow::Owned(text.replace('\0', "\u{FFFD}"))
-    } else {
-        Cow::Borrowed(text)
-    }
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{FFFD}")) } else { Cow::Borrowed(text) }
 }
 
 /// An amount in minor units of `currency`.
@@ -138,12 +131,12 @@ pub(super) fn time(value: &Value, form: &TimeForm, zone: Tz) -> Result<DateTime<
         TimeForm::UnixMs => epoch(text, 0),
         TimeForm::Naive => naive(text).and_then(|local| in_zone(local, zone)),
         TimeForm::Pattern(pattern) => pattern_time(text, pattern, zone),
-        TimeForm::Any => rfc3339(text)
-            .or_else(|| naive(text).and_then(|local| in_zone(local, zone)))
-            .or_else(|| {
+        TimeForm::Any => {
+            rfc3339(text).or_else(|| naive(text).and_then(|local| in_zone(local, zone))).or_else(|| {
                 let digits = text.bytes().take_while(u8::is_ascii_digit).count();
                 epoch(text, if digits >= MILLISECOND_DIGITS { 0 } else { 3 })
-            }),
+            })
+        }
     };
     let expected = match form {
         TimeForm::Rfc3339 => "`2026-01-01T12:00:00+08:00`",
@@ -165,9 +158,7 @@ pub(super) fn time(value: &Value, form: &TimeForm, zone: Tz) -> Result<DateTime<
 }
 
 fn rfc3339(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(text)
-        .ok()
-        .map(|time| time.with_timezone(&Utc))
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
 }
 
 /// A decimal count since 1970; what is finer than a millisecond is cut off.
@@ -182,19 +173,10 @@ fn epoch(text: &str, decimals: usize) -> Option<DateTime<Utc>> {
 }
 
 fn naive(text: &str) -> Option<NaiveDateTime> {
-    [
-        "%Y-%m-%d %H:%M:%S%.f",
-        "%Y-%m-%dT%H:%M:%S%.f",
-        "%Y/%m/%d %H:%M:%S%.f",
-        "%Y-%m-%d %H:%M",
-    ]
-    .iter()
-    .find_map(|pattern| NaiveDateTime::parse_from_str(text, pattern).ok())
-    .or_else(|| {
-        NaiveDate::parse_from_str(text, "%Y-%m-%d")
-            .ok()?
-            .and_hms_opt(0, 0, 0)
-    })
+    ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"]
+        .iter()
+        .find_map(|pattern| NaiveDateTime::parse_from_str(text, pattern).ok())
+        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))
 }
 
 fn pattern_time(text: &str, pattern: &str, zone: Tz) -> Option<DateTime<Utc>> {
@@ -202,14 +184,7 @@ fn pattern_time(text: &str, pattern: &str, zone: Tz) -> Option<DateTime<Utc>> {
         return Some(time.with_timezone(&Utc));
     }
     let local = NaiveDateTime::parse_from_str(text, pattern).ok();
-    in_zone(
-        local.or_else(|| {
-            NaiveDate::parse_from_str(text, pattern)
-                .ok()?
-                .and_hms_opt(0, 0, 0)
-        })?,
-        zone,
-    )
+    in_zone(local.or_else(|| NaiveDate::parse_from_str(text, pattern).ok()?.and_hms_opt(0, 0, 0))?, zone)
 }
 
 /// The instant of a wall time: the first of two in autumn, the one an hour later in spring's gap.
@@ -217,12 +192,9 @@ fn in_zone(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&local) {
         LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => Some(time.with_timezone(&Utc)),
         LocalResult::None => {
-            let before = zone
-                .from_local_datetime(&local.checked_sub_signed(TimeDelta::hours(3))?)
-                .earliest()?;
-            before
-                .checked_add_signed(TimeDelta::hours(3))
-                .map(|time| time.with_timezone(&Utc))
+            let before =
+                zone.from_local_datetime(&local.checked_sub_signed(TimeDelta::hours(3))?).earliest()?;
+            before.checked_add_signed(TimeDelta::hours(3)).map(|time| time.with_timezone(&Utc))
         }
     }
 }
@@ -273,11 +245,7 @@ mod tests {
             ("-1e2", Unit::Major, "CNY", -10_000),
             ("29680.00", Unit::Minor, "CNY", 29_680),
         ] {
-            assert_eq!(
-                minor(&from_json(value), unit, currency.parse().unwrap()),
-                Ok(expected),
-                "{value}"
-            );
+            assert_eq!(minor(&from_json(value), unit, currency.parse().unwrap()), Ok(expected), "{value}");
         }
     }
 
@@ -285,11 +253,7 @@ mod tests {
     fn bad_amounts_say_what_is_allowed() {
         let started = Instant::now();
         for (value, unit, says) in [
-            (
-                "12.345",
-                Unit::Major,
-                "`12.345` has more decimals than the 2 that CNY allows",
-            ),
+            ("12.345", Unit::Major, "`12.345` has more decimals than the 2 that CNY allows"),
             ("12.5", Unit::Minor, "minor units of CNY allow none"),
             ("1e999999", Unit::Major, "too large for an amount"),
             ("1e999999999999", Unit::Minor, "too large for an amount"),
@@ -307,54 +271,18 @@ mod tests {
     fn times_become_milliseconds_utc() {
         let shanghai = chrono_tz::Asia::Shanghai;
         for (value, form, expected) in [
-            (
-                json!("2026-01-01T12:00:00+08:00"),
-                TimeForm::Rfc3339,
-                "2026-01-01T04:00:00Z",
-            ),
-            (
-                json!("2026-01-01T12:00:00.1239999+08:00"),
-                TimeForm::Rfc3339,
-                "2026-01-01T04:00:00.123Z",
-            ),
-            (
-                json!("2026-01-01 12:00:00"),
-                TimeForm::Naive,
-                "2026-01-01T04:00:00Z",
-            ),
-            (
-                json!("2026-01-01T12:00:00.5"),
-                TimeForm::Naive,
-                "2026-01-01T04:00:00.500Z",
-            ),
+            (json!("2026-01-01T12:00:00+08:00"), TimeForm::Rfc3339, "2026-01-01T04:00:00Z"),
+            (json!("2026-01-01T12:00:00.1239999+08:00"), TimeForm::Rfc3339, "2026-01-01T04:00:00.123Z"),
+            (json!("2026-01-01 12:00:00"), TimeForm::Naive, "2026-01-01T04:00:00Z"),
+            (json!("2026-01-01T12:00:00.5"), TimeForm::Naive, "2026-01-01T04:00:00.500Z"),
             (json!("2026-01-01"), TimeForm::Naive, "2025-12-31T16:00:00Z"),
             (json!(1_767_240_000), TimeForm::Unix, "2026-01-01T04:00:00Z"),
-            (
-                from_json("1767240000.1239"),
-                TimeForm::Unix,
-                "2026-01-01T04:00:00.123Z",
-            ),
+            (from_json("1767240000.1239"), TimeForm::Unix, "2026-01-01T04:00:00.123Z"),
             (json!("1767240000"), TimeForm::Any, "2026-01-01T04:00:00Z"),
-            (
-                json!(1_767_240_000_123_i64),
-                TimeForm::Any,
-                "2026-01-01T04:00:00.123Z",
-            ),
-            (
-                json!("1767240000123"),
-                TimeForm::UnixMs,
-                "2026-01-01T04:00:00.123Z",
-            ),
-            (
-                json!("01.01.2026 12:00"),
-                TimeForm::Pattern("%d.%m.%Y %H:%M".into()),
-                "2026-01-01T04:00:00Z",
-            ),
-            (
-                json!("20260101"),
-                TimeForm::Pattern("%Y%m%d".into()),
-                "2025-12-31T16:00:00Z",
-            ),
+            (json!(1_767_240_000_123_i64), TimeForm::Any, "2026-01-01T04:00:00.123Z"),
+            (json!("1767240000123"), TimeForm::UnixMs, "2026-01-01T04:00:00.123Z"),
+            (json!("01.01.2026 12:00"), TimeForm::Pattern("%d.%m.%Y %H:%M".into()), "2026-01-01T04:00:00Z"),
+            (json!("20260101"), TimeForm::Pattern("%Y%m%d".into()), "2025-12-31T16:00:00Z"),
         ] {
             let expected: DateTime<Utc> = expected.parse().unwrap();
             assert_eq!(time(&value, &form, shanghai), Ok(expected), "{value}");
@@ -364,10 +292,9 @@ mod tests {
     #[test]
     fn wall_times_that_are_skipped_or_repeated_have_one_meaning() {
         let new_york = chrono_tz::America::New_York;
-        for (text, expected) in [
-            ("2026-03-08 02:30:00", "2026-03-08T07:30:00Z"),
-            ("2026-11-01 01:30:00", "2026-11-01T05:30:00Z"),
-        ] {
+        for (text, expected) in
+            [("2026-03-08 02:30:00", "2026-03-08T07:30:00Z"), ("2026-11-01 01:30:00", "2026-11-01T05:30:00Z")]
+        {
             assert_eq!(
                 time(&json!(text), &TimeForm::Naive, new_york),
                 Ok(expected.parse().unwrap()),
@@ -397,11 +324,7 @@ mod tests {
     fn ids_are_exact_or_refused() {
         assert!(check_id("S-000001").is_ok());
         assert!(check_id("a\0b").unwrap_err().contains("U+0000"));
-        assert!(
-            check_id(&"x".repeat(256))
-                .unwrap_err()
-                .contains("longer than 255")
-        );
+        assert!(check_id(&"x".repeat(256)).unwrap_err().contains("longer than 255"));
         assert_eq!(without_nul("a\0b"), "a\u{FFFD}b");
     }
 

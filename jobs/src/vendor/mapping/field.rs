@@ -103,11 +103,7 @@ impl Field {
 
     /// As minor units of the record's currency.
     pub(super) fn minor(&self, scope: Scope<'_>) -> Result<Option<i64>, String> {
-        let unit = if let Form::Money(unit) = self.form {
-            unit
-        } else {
-            Unit::Major
-        };
+        let unit = if let Form::Money(unit) = self.form { unit } else { Unit::Major };
         let read = |value: &Value| {
             convert::minor(value, unit, scope.currency).map_err(|problem| self.reason(&problem))
         };
@@ -124,10 +120,7 @@ impl Field {
             if let Some(sum) = sum.filter(|sum: &i64| sum.abs() > money::AMOUNT_MAX) {
                 return Err(self.reason(&format!("`{sum}` is too large for an amount")));
             }
-            return sum.map_or_else(
-                || self.default.as_ref().map(read).transpose(),
-                |sum| Ok(Some(sum)),
-            );
+            return sum.map_or_else(|| self.default.as_ref().map(read).transpose(), |sum| Ok(Some(sum)));
         }
         self.value(scope)?.map(|value| read(&value)).transpose()
     }
@@ -141,9 +134,7 @@ impl Field {
             Form::Time { form, zone } => (form, zone.unwrap_or(scope.zone)),
             _ => (&TimeForm::Any, scope.zone),
         };
-        convert::time(&value, form, zone)
-            .map(Some)
-            .map_err(|problem| self.reason(&problem))
+        convert::time(&value, form, zone).map(Some).map_err(|problem| self.reason(&problem))
     }
 
     /// As yes or no; nothing is no.
@@ -167,9 +158,7 @@ impl Field {
                 let Value::Array(elements) = found else {
                     return Err(self.reason(&format!("expected a list, found {}", convert::kind(found))));
                 };
-                let objects = elements
-                    .iter()
-                    .map(|item| object(fields, Scope { item, ..scope }));
+                let objects = elements.iter().map(|item| object(fields, Scope { item, ..scope }));
                 let objects: Vec<Value> = objects.collect::<Result<_, _>>()?;
                 Some(Value::Array(objects))
             }
@@ -217,16 +206,9 @@ impl Field {
         if table.keep_unknown {
             return Ok(Some(text));
         }
-        let known = table
-            .words
-            .keys()
-            .map(|word| format!("`{word}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let problem = format!(
-            "`{}` has no meaning in the manifest; known are {known}",
-            convert::shown(&text)
-        );
+        let known = table.words.keys().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+        let problem =
+            format!("`{}` has no meaning in the manifest; known are {known}", convert::shown(&text));
         Err(self.reason(&problem))
     }
 
@@ -236,14 +218,8 @@ impl Field {
             Source::Paths(paths) => path::first_present(paths, scope.item).map(Cow::Borrowed),
             Source::Fixed(value) => Some(Cow::Borrowed(value)),
             Source::Cel(expression) => {
-                let bindings = [
-                    ("record", scope.record),
-                    ("item", scope.item),
-                    ("config", scope.config),
-                ];
-                let value = expression
-                    .evaluate(&bindings)
-                    .map_err(|problem| self.reason(&problem))?;
+                let bindings = [("record", scope.record), ("item", scope.item), ("config", scope.config)];
+                let value = expression.evaluate(&bindings).map_err(|problem| self.reason(&problem))?;
                 (!value.is_null()).then_some(Cow::Owned(value))
             }
             Source::Sum(_) | Source::Each { .. } | Source::Object(_) => None,
@@ -257,10 +233,7 @@ fn object(fields: &[Field], scope: Scope<'_>) -> Result<Value, String> {
     let mut members = Map::new();
     for field in fields {
         if let Some(value) = field.json(scope)? {
-            let name = field
-                .name
-                .rsplit_once('.')
-                .map_or(field.name.as_str(), |(_, last)| last);
+            let name = field.name.rsplit_once('.').map_or(field.name.as_str(), |(_, last)| last);
             members.insert(name.to_owned(), value);
         }
     }

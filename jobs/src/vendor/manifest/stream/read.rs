@@ -25,10 +25,8 @@ pub(in crate::vendor::manifest) fn read_stream(
     section: Section<'_>,
     position_ttl: Duration,
 ) -> Option<Stream> {
-    let targets = [
-        ("pos_transactions", Target::PosTransactions),
-        ("external_records", Target::ExternalRecords),
-    ];
+    let targets =
+        [("pos_transactions", Target::PosTransactions), ("external_records", Target::ExternalRecords)];
     let target = section.required(
         "target",
         section.choice("target", &targets),
@@ -36,15 +34,9 @@ pub(in crate::vendor::manifest) fn read_stream(
     );
     let title = section.text("title").unwrap_or(name).to_owned();
     let request = section
-        .required(
-            "request",
-            section.section("request"),
-            "say what is asked, as `request.path = \"/orders\"`",
-        )
+        .required("request", section.section("request"), "say what is asked, as `request.path = \"/orders\"`")
         .and_then(read_request);
-    let pagination = section
-        .section("pagination")
-        .map_or_else(|| Some(no_pages()), read_pagination);
+    let pagination = section.section("pagination").map_or_else(|| Some(no_pages()), read_pagination);
     let answer = section
         .required(
             "answer",
@@ -52,9 +44,7 @@ pub(in crate::vendor::manifest) fn read_stream(
             "say where the records are, as `answer.records = \"data\"`",
         )
         .and_then(read_answer);
-    let (window, timing) = section
-        .section("window")
-        .map_or((None, Timing::default()), read_window);
+    let (window, timing) = section.section("window").map_or((None, Timing::default()), read_window);
     let mapping = section
         .required("mapping", section.section("mapping"), "say what the members mean")
         .zip(target)
@@ -62,15 +52,9 @@ pub(in crate::vendor::manifest) fn read_stream(
             mapping::compile::read_mapping(&inner, target).inspect(|_| inner.finish())
         });
     let ascending = section.flag("ascending").unwrap_or(false);
-    let failure_share_max = section
-        .share("failure_share_max")
-        .unwrap_or(FAILURE_SHARE_DEFAULT);
-    let pages_max = section
-        .whole("pages_max", 1..=1_000_000)
-        .unwrap_or(PAGES_MAX_DEFAULT);
-    let position_ttl = section
-        .secs("position_ttl_secs", 0..=30 * DAY_SECS)
-        .unwrap_or(position_ttl);
+    let failure_share_max = section.share("failure_share_max").unwrap_or(FAILURE_SHARE_DEFAULT);
+    let pages_max = section.whole("pages_max", 1..=1_000_000).unwrap_or(PAGES_MAX_DEFAULT);
+    let position_ttl = section.secs("position_ttl_secs", 0..=30 * DAY_SECS).unwrap_or(position_ttl);
     if let (Some(request), Some(pagination)) = (&request, &pagination) {
         check_paging(&section, request, pagination, window.as_ref());
     }
@@ -105,10 +89,7 @@ pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<
     if let Some(text) = section.text("path")
         && !(text.is_empty() || text.starts_with('/'))
     {
-        section.problem(
-            "path",
-            format!("`{text}` must begin with `/`; the host is the system's endpoint"),
-        );
+        section.problem("path", format!("`{text}` must begin with `/`; the host is the system's endpoint"));
     }
     let body = section.value("body").map(|value| {
         JsonTemplate::read(value, &section.name("body"), &mut |key, problem| {
@@ -119,11 +100,7 @@ pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<
         section.problem("body", "a GET has no body; say `method = \"POST\"`");
     }
     let request = path.map(|path| Request {
-        method: if get {
-            reqwest::Method::GET
-        } else {
-            reqwest::Method::POST
-        },
+        method: if get { reqwest::Method::GET } else { reqwest::Method::POST },
         path,
         query: section.named_templates("query"),
         headers: section.named_templates("headers"),
@@ -131,11 +108,7 @@ pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<
         limit: section.text("limit").map(str::to_owned),
     });
     if request.is_none() {
-        let _ = (
-            section.value("query"),
-            section.value("headers"),
-            section.value("limit"),
-        );
+        let _ = (section.value("query"), section.value("headers"), section.value("limit"));
     }
     section.finish();
     request
@@ -171,12 +144,7 @@ fn read_pagination(section: Section<'_>) -> Option<Pagination> {
         section.choice("style", &styles),
         "expected `page`, `offset`, `cursor`, `link` or `none`",
     );
-    let text = |key| {
-        section
-            .text(key)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
+    let text = |key| section.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
     let pagination = Pagination {
         style: style.unwrap_or(PagingStyle::None),
         size: section.whole("size", 1..=100_000).map(u64::from),
@@ -238,12 +206,8 @@ fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
         UnixMs,
         Naive,
     }
-    let forms = [
-        ("rfc3339", Form::Rfc3339),
-        ("unix", Form::Unix),
-        ("unix_ms", Form::UnixMs),
-        ("naive", Form::Naive),
-    ];
+    let forms =
+        [("rfc3339", Form::Rfc3339), ("unix", Form::Unix), ("unix_ms", Form::UnixMs), ("naive", Form::Naive)];
     let pattern = section.parsed("pattern", check_pattern);
     let format = match section.choice("format", &forms).unwrap_or(Form::Rfc3339) {
         Form::Rfc3339 => TimeFormat::Rfc3339,
@@ -251,12 +215,7 @@ fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
         Form::UnixMs => TimeFormat::UnixMs,
         Form::Naive => TimeFormat::Naive(pattern.unwrap_or_else(|| "%Y-%m-%d %H:%M:%S".into())),
     };
-    let text = |key| {
-        section
-            .text(key)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
+    let text = |key| section.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
     let window = WindowSpec {
         from_param: text("from_param"),
         to_param: text("to_param"),
@@ -265,15 +224,11 @@ fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
     };
     let default = Timing::default();
     let timing = Timing {
-        overlap: section
-            .secs("overlap_secs", 0..=30 * DAY_SECS)
-            .unwrap_or(default.overlap),
+        overlap: section.secs("overlap_secs", 0..=30 * DAY_SECS).unwrap_or(default.overlap),
         lag: section.secs("lag_secs", 0..=DAY_SECS).unwrap_or(default.lag),
         first_window: section
             .whole("first_window_days", 1..=3_650)
-            .map_or(default.first_window, |days| {
-                Duration::from_secs(u64::from(days) * u64::from(DAY_SECS))
-            }),
+            .map_or(default.first_window, |days| Duration::from_secs(u64::from(days) * u64::from(DAY_SECS))),
     };
     section.finish();
     (Some(window), timing)
@@ -281,16 +236,13 @@ fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
 
 /// An IANA zone by its name.
 pub(crate) fn read_zone(text: &str) -> Result<Tz, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is not a time zone; expected one such as `Asia/Shanghai`"))
+    text.parse().map_err(|_| format!("`{text}` is not a time zone; expected one such as `Asia/Shanghai`"))
 }
 
 /// A pattern that chrono can write and read.
 pub(crate) fn check_pattern(text: &str) -> Result<String, String> {
     if text.is_empty() || StrftimeItems::new(text).any(|item| matches!(item, Item::Error)) {
-        return Err(format!(
-            "`{text}` is not a time pattern; expected one such as `%Y-%m-%d %H:%M:%S`"
-        ));
+        return Err(format!("`{text}` is not a time pattern; expected one such as `%Y-%m-%d %H:%M:%S`"));
     }
     Ok(text.to_owned())
 }
@@ -306,21 +258,15 @@ fn check_paging(
     let uses = |slot: &Slot| slots.contains(&slot);
     let (told, key, slot) = match pagination.style {
         PagingStyle::None | PagingStyle::Link => (true, "", ""),
-        PagingStyle::Page => (
-            pagination.page_param.is_some() || uses(&Slot::PageNumber),
-            "page_param",
-            "{page.number}",
-        ),
-        PagingStyle::Offset => (
-            pagination.offset_param.is_some() || uses(&Slot::PageOffset),
-            "offset_param",
-            "{page.offset}",
-        ),
-        PagingStyle::Cursor => (
-            pagination.cursor_param.is_some() || uses(&Slot::PageCursor),
-            "cursor_param",
-            "{page.cursor}",
-        ),
+        PagingStyle::Page => {
+            (pagination.page_param.is_some() || uses(&Slot::PageNumber), "page_param", "{page.number}")
+        }
+        PagingStyle::Offset => {
+            (pagination.offset_param.is_some() || uses(&Slot::PageOffset), "offset_param", "{page.offset}")
+        }
+        PagingStyle::Cursor => {
+            (pagination.cursor_param.is_some() || uses(&Slot::PageCursor), "cursor_param", "{page.cursor}")
+        }
     };
     if !told {
         let fix = format!(
@@ -329,22 +275,14 @@ fn check_paging(
         section.problem(&format!("pagination.{key}"), fix);
     }
     if pagination.style == PagingStyle::Cursor && pagination.cursor.is_empty() {
-        section.problem(
-            "pagination.cursor",
-            "is missing; give the path of the next page's token in the answer",
-        );
+        section
+            .problem("pagination.cursor", "is missing; give the path of the next page's token in the answer");
     }
     if pagination.style == PagingStyle::Offset && pagination.size.is_none() {
-        section.problem(
-            "pagination.size",
-            "is missing; an offset moves on by the size of a page",
-        );
+        section.problem("pagination.size", "is missing; an offset moves on by the size of a page");
     }
     let wants_window = uses(&Slot::WindowFrom) || uses(&Slot::WindowTo);
     if wants_window && window.is_none() {
-        section.problem(
-            "window",
-            "is missing, and the request uses `{window.…}`; add it with a `format`",
-        );
+        section.problem("window", "is missing, and the request uses `{window.…}`; add it with a `format`");
     }
 }
