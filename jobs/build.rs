@@ -3,34 +3,21 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "cargo tells a build script its folders in the environment"
-)]
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script its folders in the environment")]
 fn main() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/vendors");
     println!("cargo:rerun-if-changed={}", folder.display());
     let mut names: Vec<String> = fs::read_dir(&folder)
         .expect("`config/vendors` can be read")
         .filter_map(|entry| {
-            entry
-                .ok()?
-                .file_name()
-                .into_string()
-                .ok()?
-                .strip_suffix(".toml")
-                .map(str::to_owned)
+            entry.ok()?.file_name().into_string().ok()?.strip_suffix(".toml").map(str::to_owned)
         })
         .collect();
     names.sort();
     let mut source = String::from("pub(super) const MANIFESTS: &[(&str, &str)] = &[\n");
     for name in names {
         let file = folder.join(format!("{name}.toml"));
-        let _ = writeln!(
-            source,
-            "    ({name:?}, include_str!({:?})),",
-            file.display().to_string()
-        );
+        let _ = writeln!(source, "    ({name:?}, include_str!({:?})),", file.display().to_string());
     }
     source.push_str("];\n");
     let out = env::var("OUT_DIR").expect("cargo sets `OUT_DIR`");

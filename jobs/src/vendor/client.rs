@@ -234,6 +234,7 @@ impl Connection {
         };
         let next = paging::next_page(&stream.pagination, request.next, &turned)
             .map_err(|error| JobError { message: self.redact(&error.message), ..error })?;
+        let next = next.map(|next| self.without_credentials(stream, next)).transpose()?;
         Ok(Page { records, next, vendor_time, asked_at, request_sample, response_sample })
     }
 
@@ -290,7 +291,7 @@ impl Connection {
             ));
         }
         if let Some(PageToken::Link(link)) = request.next {
-            return paging::pinned(link, &self.endpoint);
+            return Ok(self.with_credentials(stream, paging::pinned(link, &self.endpoint)?));
         }
         let slots = self.page_slots(stream, request);
         let mut url = self.url(&stream.request, &slots)?;
@@ -311,6 +312,39 @@ impl Connection {
             }
         }
         Ok(url)
+    }
+
+    /// A vendor's link to a page as it may be kept: without the query parameters that hold secrets.
+    fn without_credentials(&self, stream: &Stream, token: PageToken) -> Result<PageToken, JobError> {
+        let text = match &token {
+            PageToken::Link(text) | PageToken::Cursor(text) if self.redact(text) != *text => text,
+            _ => return Ok(token),
+        };
+        if let (PageToken::Link(_), Ok(mut url)) = (&token, Url::parse(text)) {
+            let secret: Vec<&str> = stream.request.credential_parameters().map(|(name, _)| name).collect();
+            let kept: Vec<(String, String)> =
+                url.query_pairs().into_owned().filter(|(name, _)| !secret.contains(&name.as_str())).collect();
+            url.query_pairs_mut().clear().extend_pairs(kept);
+            if self.redact(url.as_str()) == url.as_str() {
+                return Ok(PageToken::Link(url.into()));
+            }
+        }
+        let message =
+            format!("the token that {} gives for the next page repeats a credential", self.manifest.title);
+        Err(JobError::give_up("page_link_refused", message))
+    }
+
+    /// The link with those parameters again.
+    fn with_credentials(&self, stream: &Stream, mut url: Url) -> Url {
+        let slots = self.slots(Slots::default());
+        for (name, template) in stream.request.credential_parameters() {
+            if let Some(value) = template.text(&slots)
+                && !url.query_pairs().any(|(given, _)| given == name)
+            {
+                url.query_pairs_mut().append_pair(name, &value);
+            }
+        }
+        url
     }
 
     fn take_records(&self, stream: &Stream, body: &mut Value) -> Result<Vec<Value>, JobError> {

@@ -191,102 +191,100 @@ mod tests {
         errors.0.iter().map(ToString::to_string).collect()
     }
 
+    /// What is replaced, by what, the key that the mistake names, and what it says.
+    const MISTAKES: &[(&str, &str, &str, &str)] = &[
+        ("[meta]", "[metta]", "meta", "begin with `[meta]`"),
+        ("[meta]", "[metta]", "metta", "did you mean `meta`?"),
+        ("name = \"demo-pos\"", "name = \"Demo POS\"", "meta.name", "other signs than a-z"),
+        ("types = [\"pos\"]", "types = [\"till\"]", "meta.types", "`till` is not one of"),
+        ("kind = \"header\"", "kind = \"oauth\"", "auth.kind", "expected one of `none`, `bearer`"),
+        ("kind = \"header\"", "kind = \"bearer\"", "auth.token", "is missing; bearer needs it"),
+        ("header = \"X-Api-Key\"", "header = \"X Api Key\"", "auth.header", "is not the name of a header"),
+        ("{credential.api_key}", "{credential.key}", "auth.value", "add `[credentials.key]`"),
+        ("{credential.api_key}", "{config.key}", "auth.value", "add `[config.key]`"),
+        ("{credential.api_key}", "{secret}", "auth.value", "known are `window.from`"),
+        ("requests = 500", "requests = 0", "limits.default.requests", "expected 1 to 100000"),
+        ("body.code == 0", "body.code = 0", "envelope.success", "is not a CEL expression"),
+        ("body.code == 0", "answer.code == 0", "envelope.success", "known are `status`, `body`"),
+        ("request.path = \"/v1/ping\"", "stream = \"sales\"", "probe.stream", "`sales` is no stream"),
+        (
+            "path = \"/v1/sales\"",
+            "path = \"v1/sales\"",
+            "streams.transactions.request.path",
+            "must begin with `/`",
+        ),
+        (
+            "path = \"/v1/sales\"",
+            "path = \"/v1\"\nlimit = \"slow\"",
+            "streams.transactions.request.limit",
+            "add `[limits.slow]`",
+        ),
+        (
+            "path = \"/v1/sales\"",
+            "path = \"/v1\"\nbody.x = 1",
+            "streams.transactions.request.body",
+            "a GET has no body",
+        ),
+        (
+            "page_param = \"page\"",
+            "",
+            "streams.transactions.pagination.page_param",
+            "would not know which page",
+        ),
+        (
+            "style = \"page\"",
+            "style = \"cursor\"",
+            "streams.transactions.pagination.cursor",
+            "path of the next page's token",
+        ),
+        (
+            "records = \"data.items\"",
+            "records = \"data..items\"",
+            "streams.transactions.answer.records",
+            "is no path",
+        ),
+        ("money_unit = \"minor\"", "", "streams.transactions.mapping.fields.total", "set `money_unit"),
+        (
+            "external_id = \"sale_id\"",
+            "",
+            "streams.transactions.mapping.fields.external_id",
+            "name the vendor's unique id",
+        ),
+        (
+            "version_at = ",
+            "updated_at = ",
+            "streams.transactions.mapping.fields.updated_at",
+            "known here are",
+        ),
+        (
+            "customer_phone = ",
+            "custmer_phone = ",
+            "streams.transactions.mapping.fields.custmer_phone",
+            "did you mean `customer_phone`?",
+        ),
+        (
+            "path = \"qty\", type",
+            "path = \"qty\", cel = \"1\", type",
+            "streams.transactions.mapping.fields.items.fields.quantity.path",
+            "exactly one of",
+        ),
+        (
+            "overlap_secs = 60",
+            "overlap_secs = \"1m\"",
+            "streams.transactions.window.overlap_secs",
+            "expected a whole number",
+        ),
+        (
+            "format = \"rfc3339\"",
+            "format = \"iso\"",
+            "streams.transactions.window.format",
+            "expected one of `rfc3339`",
+        ),
+    ];
+
     #[test]
     fn each_mistake_names_file_key_and_fix() {
-        for (text, instead, key, says) in [
-            ("[meta]", "[metta]", "meta", "begin with `[meta]`"),
-            ("[meta]", "[metta]", "metta", "did you mean `meta`?"),
-            ("name = \"demo-pos\"", "name = \"Demo POS\"", "meta.name", "other signs than a-z"),
-            ("types = [\"pos\"]", "types = [\"till\"]", "meta.types", "`till` is not one of"),
-            ("kind = \"header\"", "kind = \"oauth\"", "auth.kind", "expected one of `none`, `bearer`"),
-            ("kind = \"header\"", "kind = \"bearer\"", "auth.token", "is missing; bearer needs it"),
-            (
-                "header = \"X-Api-Key\"",
-                "header = \"X Api Key\"",
-                "auth.header",
-                "is not the name of a header",
-            ),
-            ("{credential.api_key}", "{credential.key}", "auth.value", "add `[credentials.key]`"),
-            ("{credential.api_key}", "{config.key}", "auth.value", "add `[config.key]`"),
-            ("{credential.api_key}", "{secret}", "auth.value", "known are `window.from`"),
-            ("requests = 500", "requests = 0", "limits.default.requests", "expected 1 to 100000"),
-            ("body.code == 0", "body.code = 0", "envelope.success", "is not a CEL expression"),
-            ("body.code == 0", "answer.code == 0", "envelope.success", "known are `status`, `body`"),
-            ("request.path = \"/v1/ping\"", "stream = \"sales\"", "probe.stream", "`sales` is no stream"),
-            (
-                "path = \"/v1/sales\"",
-                "path = \"v1/sales\"",
-                "streams.transactions.request.path",
-                "must begin with `/`",
-            ),
-            (
-                "path = \"/v1/sales\"",
-                "path = \"/v1\"\nlimit = \"slow\"",
-                "streams.transactions.request.limit",
-                "add `[limits.slow]`",
-            ),
-            (
-                "path = \"/v1/sales\"",
-                "path = \"/v1\"\nbody.x = 1",
-                "streams.transactions.request.body",
-                "a GET has no body",
-            ),
-            (
-                "page_param = \"page\"",
-                "",
-                "streams.transactions.pagination.page_param",
-                "would not know which page",
-            ),
-            (
-                "style = \"page\"",
-                "style = \"cursor\"",
-                "streams.transactions.pagination.cursor",
-                "path of the next page's token",
-            ),
-            (
-                "records = \"data.items\"",
-                "records = \"data..items\"",
-                "streams.transactions.answer.records",
-                "is no path",
-            ),
-            ("money_unit = \"minor\"", "", "streams.transactions.mapping.fields.total", "set `money_unit"),
-            (
-                "external_id = \"sale_id\"",
-                "",
-                "streams.transactions.mapping.fields.external_id",
-                "name the vendor's unique id",
-            ),
-            (
-                "version_at = ",
-                "updated_at = ",
-                "streams.transactions.mapping.fields.updated_at",
-                "known here are",
-            ),
-            (
-                "customer_phone = ",
-                "custmer_phone = ",
-                "streams.transactions.mapping.fields.custmer_phone",
-                "did you mean `customer_phone`?",
-            ),
-            (
-                "path = \"qty\", type",
-                "path = \"qty\", cel = \"1\", type",
-                "streams.transactions.mapping.fields.items.fields.quantity.path",
-                "exactly one of",
-            ),
-            (
-                "overlap_secs = 60",
-                "overlap_secs = \"1m\"",
-                "streams.transactions.window.overlap_secs",
-                "expected a whole number",
-            ),
-            (
-                "format = \"rfc3339\"",
-                "format = \"iso\"",
-                "streams.transactions.window.format",
-                "expected one of `rfc3339`",
-            ),
-        ] {
+        for (text, instead, key, says) in MISTAKES {
             let found = mistakes(text, instead);
             let told = found
                 .iter()

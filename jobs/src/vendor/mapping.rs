@@ -151,7 +151,7 @@ impl Mapping {
                 mapped.transactions.push(fields.map(id.clone(), scope, around).map_err(failed)?);
             }
             Fields::Record(fields) => {
-                mapped.records.push(fields.map(id.clone(), scope, around).map_err(failed)?)
+                mapped.records.push(fields.map(id.clone(), scope, around).map_err(failed)?);
             }
         }
         Ok(())

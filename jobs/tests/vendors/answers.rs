@@ -24,27 +24,15 @@ const RETRY: Action = Action::Retry { after: None };
 async fn decided(status: u16, headers: &'static str, action: Action, code: &str, says: &str) {
     let body = r#"{"code":1,"message":"words of the vendor"}"#;
     let error = error_of(move || Reply::status(status, headers, body)).await;
-    assert_eq!(
-        (error.action, error.code),
-        (action, code),
-        "{status} {headers}: {error}"
-    );
+    assert_eq!((error.action, error.code), (action, code), "{status} {headers}: {error}");
     assert!(error.message.contains(says), "{status} {headers}: {error}");
-    assert!(
-        error.message.contains("(the vendor says: words of the vendor)"),
-        "{status}: {error}"
-    );
+    assert!(error.message.contains("(the vendor says: words of the vendor)"), "{status}: {error}");
 }
 
 #[tokio::test]
 async fn a_status_decides() {
     for (status, action, code, says) in [
-        (
-            401,
-            Action::Unauthorized,
-            "unauthorized",
-            "does not accept the key",
-        ),
+        (401, Action::Unauthorized, "unauthorized", "does not accept the key"),
         (403, Action::Unauthorized, "forbidden", "give them the right"),
         (404, Action::GiveUp, "vendor_not_found", "check `api_endpoint`"),
         (400, Action::GiveUp, "vendor_refused", "(400)"),
@@ -62,26 +50,10 @@ async fn a_status_decides() {
 
 #[tokio::test]
 async fn the_vendors_retry_after_is_believed_within_bounds() {
-    let after = |secs| Action::Retry {
-        after: Some(Duration::from_secs(secs)),
-    };
-    decided(
-        503,
-        "Retry-After: 7\r\n",
-        after(7),
-        "vendor_unavailable",
-        "in 7 s",
-    )
-    .await;
+    let after = |secs| Action::Retry { after: Some(Duration::from_secs(secs)) };
+    decided(503, "Retry-After: 7\r\n", after(7), "vendor_unavailable", "in 7 s").await;
     decided(429, "Retry-After: 7\r\n", after(7), "rate_limited", "in 7 s").await;
-    decided(
-        429,
-        "Retry-After: 86400\r\n",
-        after(60),
-        "rate_limited",
-        "in 60 s",
-    )
-    .await;
+    decided(429, "Retry-After: 86400\r\n", after(60), "rate_limited", "in 60 s").await;
     let date = "Retry-After: Thu, 01 Jan 2026 04:00:20 GMT\r\n";
     decided(429, date, after(20), "rate_limited", "in 20 s").await;
     let past = "Retry-After: Wed, 01 Jan 2020 00:00:00 GMT\r\n";
@@ -104,10 +76,7 @@ async fn nobody_there_is_tried_again() {
         let server = Server::start(|_| Reply::Silence).await;
         server.port
     };
-    for endpoint in [
-        format!("http://127.0.0.1:{port}"),
-        "http://no-such-host.invalid".into(),
-    ] {
+    for endpoint in [format!("http://127.0.0.1:{port}"), "http://no-such-host.invalid".into()] {
         let connection = bench.connect("demo-pos", &endpoint, &json!({}));
         // The listener's task ends a moment after it was told to.
         let mut error = first_page(&connection, "transactions").await.unwrap_err();
@@ -117,11 +86,7 @@ async fn nobody_there_is_tried_again() {
             }
             error = first_page(&connection, "transactions").await.unwrap_err();
         }
-        assert_eq!(
-            (error.action, error.code),
-            (RETRY, "vendor_unreachable"),
-            "{error}"
-        );
+        assert_eq!((error.action, error.code), (RETRY, "vendor_unreachable"), "{error}");
         assert!(error.message.contains("api_endpoint"), "{error}");
     }
 }
@@ -147,11 +112,7 @@ async fn too_much_is_not_read() {
         },
     ] {
         let error = error_of(answer).await;
-        assert_eq!(
-            (error.action, error.code),
-            (Action::GiveUp, "answer_too_large"),
-            "{error}"
-        );
+        assert_eq!((error.action, error.code), (Action::GiveUp, "answer_too_large"), "{error}");
         assert!(error.message.contains("vendors.response_bytes_max"), "{error}");
     }
     assert!(started.elapsed() < Duration::from_secs(20));
@@ -160,10 +121,7 @@ async fn too_much_is_not_read() {
 #[tokio::test]
 async fn what_is_no_json_is_tried_again() {
     for (body, says) in [
-        (
-            "<!DOCTYPE html><html><body>Sign in</body></html>",
-            "a web page instead of JSON",
-        ),
+        ("<!DOCTYPE html><html><body>Sign in</body></html>", "a web page instead of JSON"),
         ("  <html>", "a web page"),
         ("{\"code\":0,", "no valid JSON"),
         ("\u{1F}\u{8B}", "no valid JSON"),
@@ -183,25 +141,15 @@ async fn success_by_status_is_not_success_by_rule() {
     assert!(error.message.contains("(the vendor says: 数据库忙)"), "{error}");
     let error = error_of(|| Reply::json(r#"{"kode":0}"#)).await;
     assert_eq!((error.action, error.code), (RETRY, "vendor_error"), "{error}");
-    assert!(
-        error.message.contains("`body.code == 0` cannot be computed"),
-        "{error}"
-    );
+    assert!(error.message.contains("`body.code == 0` cannot be computed"), "{error}");
     assert_eq!(error_of(|| Reply::json("")).await.code, "vendor_error");
 }
 
 #[tokio::test]
 async fn a_list_that_is_not_there_is_named() {
     let error = error_of(|| Reply::json(r#"{"code":0,"data":{"rows":[]}}"#)).await;
-    assert_eq!(
-        (error.action, error.code),
-        (Action::GiveUp, "records_missing"),
-        "{error}"
-    );
-    assert!(
-        error.message.contains("`data.items`") && error.message.contains("`code`, `data`"),
-        "{error}"
-    );
+    assert_eq!((error.action, error.code), (Action::GiveUp, "records_missing"), "{error}");
+    assert!(error.message.contains("`data.items`") && error.message.contains("`code`, `data`"), "{error}");
 }
 
 #[tokio::test]
@@ -222,9 +170,7 @@ async fn a_manifest_may_know_better() {
         (200, r#"{"code":7}"#, RETRY, "reports an error"),
     ] {
         let server = Server::start(move |_| Reply::status(status, "", body)).await;
-        let error = first_page(&bench.connect("test", &server.url(), &json!({})), "list")
-            .await
-            .unwrap_err();
+        let error = first_page(&bench.connect("test", &server.url(), &json!({})), "list").await.unwrap_err();
         assert_eq!(error.action, action, "{body}: {error}");
         assert!(error.message.contains(says), "{error}");
     }
@@ -237,19 +183,9 @@ async fn the_good_records_of_a_bad_page_are_kept() {
     let connection = bench.connect("demo-pos", &server.url(), &json!({}));
     let page = first_page(&connection, "transactions").await.unwrap();
     let mapped = connection.map_page(connection.manifest().stream("transactions").unwrap(), &page);
-    let stored: Vec<&str> = mapped
-        .transactions
-        .iter()
-        .map(|transaction| transaction.external_id.as_str())
-        .collect();
+    let stored: Vec<&str> =
+        mapped.transactions.iter().map(|transaction| transaction.external_id.as_str()).collect();
     assert_eq!(stored, ["G-nul", "7"]);
     assert_eq!(mapped.failures.len(), 11);
-    assert_eq!(
-        mapped
-            .failures
-            .iter()
-            .filter(|failure| failure.external_id.starts_with("hash:"))
-            .count(),
-        5
-    );
+    assert_eq!(mapped.failures.iter().filter(|failure| failure.external_id.starts_with("hash:")).count(), 5);
 }

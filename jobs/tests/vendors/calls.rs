@@ -15,43 +15,23 @@ const EMPTY: &str = r#"{"data": []}"#;
 async fn each_kind_of_authentication_is_sent() {
     let bench = Bench::new().await;
     let server = Server::start(|_| Reply::json(EMPTY)).await;
-    let basic = base64::Engine::encode(
-        &base64::engine::general_purpose::STANDARD,
-        format!("{KEY}:pass-word"),
-    );
+    let basic =
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{KEY}:pass-word"));
     for (config, header) in [
         (json!({}), format!("authorization: Bearer {KEY}")),
-        (
-            json!({"auth": "header", "auth_header": "X-Token"}),
-            format!("x-token: {KEY}"),
-        ),
+        (json!({"auth": "header", "auth_header": "X-Token"}), format!("x-token: {KEY}")),
         (json!({"auth": "basic"}), format!("authorization: Basic {basic}")),
     ] {
         let mut spec = bench.spec("generic-rest", &server.url(), &config);
-        spec.credentials
-            .insert("api_secret".into(), "pass-word".to_owned().into());
+        spec.credentials.insert("api_secret".into(), "pass-word".to_owned().into());
         let connection = bench.vendors.connect(spec).unwrap();
         let page = first_page(&connection, "transactions").await.unwrap();
         let asked = server.asked().pop().unwrap();
-        assert!(
-            asked
-                .headers
-                .lines()
-                .any(|line| line.eq_ignore_ascii_case(&header)),
-            "{}",
-            asked.headers
-        );
-        assert!(
-            asked.headers.to_lowercase().contains("user-agent: zhilian-sync/"),
-            "{}",
-            asked.headers
-        );
+        assert!(asked.headers.lines().any(|line| line.eq_ignore_ascii_case(&header)), "{}", asked.headers);
+        assert!(asked.headers.to_lowercase().contains("user-agent: zhilian-sync/"), "{}", asked.headers);
         let sample = page.request_sample.to_string();
         assert_no_secret(&sample);
-        assert!(
-            !sample.contains(&basic) && !sample.contains("pass-word"),
-            "{sample}"
-        );
+        assert!(!sample.contains(&basic) && !sample.contains("pass-word"), "{sample}");
     }
     let connection = bench.connect("generic-rest", &server.url(), &json!({"auth": "none"}));
     first_page(&connection, "transactions").await.unwrap();
@@ -62,27 +42,17 @@ async fn each_kind_of_authentication_is_sent() {
 async fn a_window_and_a_page_are_asked_for() {
     let bench = Bench::new().await;
     let server = Server::start(|_| Reply::json(EMPTY)).await;
-    let connection = bench.connect(
-        "generic-rest",
-        &format!("{}/base/", server.url()),
-        &json!({"until_param": "until"}),
-    );
+    let connection =
+        bench.connect("generic-rest", &format!("{}/base/", server.url()), &json!({"until_param": "until"}));
     let page = first_page(&connection, "transactions").await.unwrap();
     let asked = server.asked().pop().unwrap();
-    assert!(
-        asked.target.starts_with("/base/transactions?"),
-        "{}",
-        asked.target
-    );
+    assert!(asked.target.starts_with("/base/transactions?"), "{}", asked.target);
     assert_eq!(asked.query("updated_since").unwrap(), "2026-01-01T00:00:00.000Z");
     assert_eq!(asked.query("until").unwrap(), "2026-01-02T00:00:00.500Z");
     assert_eq!(asked.query("page").unwrap(), "1");
     assert_eq!(asked.query("page_size").unwrap(), "100");
     assert_eq!(asked.query("offset"), None);
-    assert_eq!(
-        page.vendor_time.unwrap().to_rfc3339(),
-        "2026-01-01T04:00:00+00:00"
-    );
+    assert_eq!(page.vendor_time.unwrap().to_rfc3339(), "2026-01-01T04:00:00+00:00");
     assert_eq!(page.next, None);
 }
 
@@ -91,23 +61,10 @@ async fn square_is_asked_as_it_wants_to_be() {
     let bench = Bench::new().await;
     let server = Server::start(|_| Reply::json("{}")).await;
     let connection = bench.connect("square", &server.url(), &json!({"location_ids": "L1, L2"}));
-    assert!(
-        first_page(&connection, "orders")
-            .await
-            .unwrap()
-            .records
-            .is_empty()
-    );
+    assert!(first_page(&connection, "orders").await.unwrap().records.is_empty());
     let asked = server.asked().pop().unwrap();
     assert_eq!(asked.target, "/v2/orders/search");
-    assert!(
-        asked
-            .headers
-            .to_lowercase()
-            .contains("square-version: 2025-08-20"),
-        "{}",
-        asked.headers
-    );
+    assert!(asked.headers.to_lowercase().contains("square-version: 2025-08-20"), "{}", asked.headers);
     let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
     assert_eq!(
         body,
@@ -126,16 +83,9 @@ async fn square_is_asked_as_it_wants_to_be() {
     );
     first_page(&connection, "payments").await.unwrap();
     let asked = server.asked().pop().unwrap();
-    assert_eq!(
-        asked.query("updated_at_begin_time").unwrap(),
-        "2026-01-01T00:00:00.000Z"
-    );
+    assert_eq!(asked.query("updated_at_begin_time").unwrap(), "2026-01-01T00:00:00.000Z");
     assert_eq!(asked.query("limit").unwrap(), "100");
-    assert_eq!(
-        asked.query("location_id"),
-        None,
-        "a setting that is not given is not sent"
-    );
+    assert_eq!(asked.query("location_id"), None, "a setting that is not given is not sent");
 }
 
 #[tokio::test]
@@ -149,30 +99,16 @@ async fn a_probe_says_what_a_person_understands() {
     })
     .await;
     let probe = async |provider: &str, config: serde_json::Value| {
-        bench
-            .connect(provider, &server.url(), &config)
-            .probe()
-            .await
-            .unwrap()
-            .message
+        bench.connect(provider, &server.url(), &config).probe().await.unwrap().message
     };
-    assert_eq!(
-        probe("square", json!({"location_ids": ["L1"]})).await,
-        "Connected to Square: 3 locations"
-    );
-    assert_eq!(
-        probe("demo-pos", json!({})).await,
-        "Connected to the demo till of 湘味小馆"
-    );
+    assert_eq!(probe("square", json!({"location_ids": ["L1"]})).await, "Connected to Square: 3 locations");
+    assert_eq!(probe("demo-pos", json!({})).await, "Connected to the demo till of 湘味小馆");
     assert_eq!(
         probe("my-till", json!({"probe_path": "/health"})).await,
         "Connected: the till answers as expected"
     );
     let message = probe("my-till", json!({})).await;
-    assert!(
-        message.contains("the first page of the last day has 2 records; 1 of 2 records"),
-        "{message}"
-    );
+    assert!(message.contains("the first page of the last day has 2 records; 1 of 2 records"), "{message}");
     assert!(message.contains("`external_id`"), "{message}");
 }
 
@@ -183,11 +119,8 @@ async fn a_failed_probe_says_what_to_do() {
         Reply::status(401, "", r#"{"errors":[{"category":"AUTHENTICATION_ERROR","code":"UNAUTHORIZED","detail":"This request could not be authorized."}]}"#)
     })
     .await;
-    let error = bench
-        .connect("square", &server.url(), &json!({"location_ids": ["L1"]}))
-        .probe()
-        .await
-        .unwrap_err();
+    let error =
+        bench.connect("square", &server.url(), &json!({"location_ids": ["L1"]})).probe().await.unwrap_err();
     assert_eq!(error.action, Action::Unauthorized);
     assert_eq!(
         error.message,
@@ -202,10 +135,7 @@ async fn what_a_system_lacks_is_said_before_any_call() {
     let mut no_key = bench.spec("square", "https://a.example", &json!({"location_ids": ["L1"]}));
     no_key.credentials.clear();
     let error = check(no_key);
-    assert_eq!(
-        (error.code, error.action),
-        ("credentials_missing", Action::GiveUp)
-    );
+    assert_eq!((error.code, error.action), ("credentials_missing", Action::GiveUp));
     assert!(error.message.contains("`api_key` (Access token)"), "{error}");
     let error = check(bench.spec("square", "https://a.example", &json!({})));
     assert_eq!(error.code, "setting_missing");
@@ -229,9 +159,7 @@ async fn what_a_system_lacks_is_said_before_any_call() {
         );
     }
     let mut line_break = bench.spec("generic-rest", "https://a.example", &json!({}));
-    line_break
-        .credentials
-        .insert("api_key".into(), "a\nb".to_owned().into());
+    line_break.credentials.insert("api_key".into(), "a\nb".to_owned().into());
     assert_eq!(check(line_break).code, "bad_credentials");
 }
 
@@ -249,11 +177,7 @@ async fn private_addresses_are_not_called() {
     ] {
         let connection = bench.connect("generic-rest", &endpoint, &json!({}));
         let error = first_page(&connection, "transactions").await.unwrap_err();
-        assert_eq!(
-            (error.code, error.action),
-            ("address_refused", Action::GiveUp),
-            "{endpoint}: {error}"
-        );
+        assert_eq!((error.code, error.action), ("address_refused", Action::GiveUp), "{endpoint}: {error}");
         assert!(error.message.contains("vendors.allow_networks"), "{error}");
     }
     assert!(server.asked().is_empty());
@@ -275,27 +199,18 @@ async fn a_redirect_is_followed_on_the_host_and_nowhere_else() {
     })
     .await;
     let ask = async |path: &str| {
-        let connection = bench.connect(
-            "generic-rest",
-            &server.url(),
-            &json!({"path": path, "auth": "header"}),
-        );
-        first_page(&connection, "transactions")
-            .await
-            .map(|_| ())
-            .map_err(|error| {
-                assert_eq!(error.action, Action::GiveUp, "{error}");
-                assert_no_secret(&error.message);
-                (error.code, error.message)
-            })
+        let connection =
+            bench.connect("generic-rest", &server.url(), &json!({"path": path, "auth": "header"}));
+        first_page(&connection, "transactions").await.map(|_| ()).map_err(|error| {
+            assert_eq!(error.action, Action::GiveUp, "{error}");
+            assert_no_secret(&error.message);
+            (error.code, error.message)
+        })
     };
     assert_eq!(ask("/moved").await, Ok(()));
     let (code, message) = ask("/metadata").await.unwrap_err();
     assert_eq!(code, "address_refused");
-    assert!(
-        message.contains("169.254.169.254") && message.contains("vendors.allow_networks"),
-        "{message}"
-    );
+    assert!(message.contains("169.254.169.254") && message.contains("vendors.allow_networks"), "{message}");
     assert_eq!(ask("/mapped").await.unwrap_err().0, "address_refused");
     assert_eq!(ask("/other").await.unwrap_err().0, "redirect_refused");
     assert_eq!(ask("/circle").await.unwrap_err().0, "redirect_refused");
@@ -319,12 +234,9 @@ async fn a_secret_that_the_vendor_repeats_is_kept_nowhere() {
     .await;
     for path in ["/400", "/401", "/html"] {
         let config = json!({"path": path, "fields": {"external_id": "nr"}});
-        let error = first_page(
-            &bench.connect("generic-rest", &server.url(), &config),
-            "transactions",
-        )
-        .await
-        .unwrap_err();
+        let error = first_page(&bench.connect("generic-rest", &server.url(), &config), "transactions")
+            .await
+            .unwrap_err();
         assert_no_secret(&error.message);
         assert_no_secret(&format!("{error:?}"));
     }
@@ -344,12 +256,8 @@ async fn samples_are_short() {
     let bench = Bench::with(|settings| settings.sample_bytes_max = 64, "").await;
     let body = format!("{{\"data\": [], \"x\": \"{}\"}}", "y".repeat(10_000));
     let server = Server::start(move |_| Reply::json(body.clone())).await;
-    let page = first_page(
-        &bench.connect("generic-rest", &server.url(), &json!({})),
-        "transactions",
-    )
-    .await
-    .unwrap();
+    let page =
+        first_page(&bench.connect("generic-rest", &server.url(), &json!({})), "transactions").await.unwrap();
     let sample = page.response_sample["body"].as_str().unwrap();
     assert!(sample.len() < 100 && sample.contains("bytes)"), "{sample}");
     assert_eq!(page.response_sample["status"], json!(200));
@@ -366,24 +274,12 @@ async fn a_spent_budget_postpones_the_run() {
     first_page(&other, "list").await.unwrap();
     let error = first_page(&one, "list").await.unwrap_err();
     assert_eq!(error.code, "rate_budget");
-    let Action::Snooze(wait) = error.action else {
-        panic!("{error:?}")
-    };
-    assert!(
-        wait > Duration::from_secs(50) && wait <= Duration::from_mins(1),
-        "{wait:?}"
-    );
-    assert_eq!(
-        server.asked().len(),
-        2,
-        "systems with the same credentials share the budget"
-    );
+    let Action::Snooze(wait) = error.action else { panic!("{error:?}") };
+    assert!(wait > Duration::from_secs(50) && wait <= Duration::from_mins(1), "{wait:?}");
+    assert_eq!(server.asked().len(), 2, "systems with the same credentials share the budget");
     let mut spec = bench.spec("test", &server.url(), &json!({}));
-    spec.credentials
-        .insert("api_key".into(), "another key".to_owned().into());
-    first_page(&bench.vendors.connect(spec).unwrap(), "list")
-        .await
-        .unwrap();
+    spec.credentials.insert("api_key".into(), "another key".to_owned().into());
+    first_page(&bench.vendors.connect(spec).unwrap(), "list").await.unwrap();
 }
 
 #[tokio::test]
@@ -393,12 +289,7 @@ async fn a_429_stops_every_worker() {
     let server = Server::start(|_| Reply::status(429, "Retry-After: 30\r\n", "")).await;
     let connection = bench.connect("test", &server.url(), &json!({}));
     let error = first_page(&connection, "list").await.unwrap_err();
-    assert_eq!(
-        error.action,
-        Action::Retry {
-            after: Some(Duration::from_secs(30))
-        }
-    );
+    assert_eq!(error.action, Action::Retry { after: Some(Duration::from_secs(30)) });
     let error = first_page(&connection, "list").await.unwrap_err();
     assert_eq!(error.code, "rate_budget", "the others wait without asking");
     assert_eq!(server.asked().len(), 1);
@@ -411,13 +302,7 @@ async fn a_position_of_another_kind_is_refused() {
     let token = zhilian_sync_jobs::vendor::PageToken::Cursor("x".into());
     let stream = connection.manifest().stream("transactions").unwrap();
     let error = connection
-        .fetch_page(
-            stream,
-            &PageRequest {
-                window: window(),
-                next: Some(&token),
-            },
-        )
+        .fetch_page(stream, &PageRequest { window: window(), next: Some(&token) })
         .await
         .unwrap_err();
     assert_eq!(error.code, "bad_position");

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::server::{Reply, Server};
-use crate::support::{Bench, all_pages, ids, manifest};
+use crate::support::{Bench, KEY, all_pages, assert_no_secret, ids, manifest};
 
 /// Seven records in pages of three.
 fn page_of(from: usize) -> Vec<serde_json::Value> {
@@ -15,9 +15,7 @@ const ALL: [&str; 7] = ["0", "1", "2", "3", "4", "5", "6"];
 async fn walk(rest: &str, server: &Server) -> (Vec<String>, usize) {
     let bench = Bench::with(|_| {}, &manifest(rest)).await;
     let connection = bench.connect("test", &server.url(), &json!({}));
-    let pages = all_pages(&connection, connection.manifest().stream("list").unwrap())
-        .await
-        .unwrap();
+    let pages = all_pages(&connection, connection.manifest().stream("list").unwrap()).await.unwrap();
     (ids(&pages), pages.len())
 }
 
@@ -73,18 +71,11 @@ async fn by_cursor_in_the_query_and_in_the_body() {
     let by_query = Server::start(move |asked| answer(asked.query("c"))).await;
     let rest = "request.path = '/x'\nanswer.records = 'rows'\npagination = { style = 'cursor', cursor_param = 'c', cursor = 'next' }\n";
     assert_eq!(walk(rest, &by_query).await, (ALL.map(String::from).to_vec(), 3));
-    assert_eq!(
-        by_query.asked()[0].query("c"),
-        None,
-        "the first page has no cursor"
-    );
+    assert_eq!(by_query.asked()[0].query("c"), None, "the first page has no cursor");
 
     let by_body = Server::start(move |asked| {
         let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
-        answer(
-            body.get("cursor")
-                .map(|cursor| cursor.as_str().unwrap().to_owned()),
-        )
+        answer(body.get("cursor").map(|cursor| cursor.as_str().unwrap().to_owned()))
     })
     .await;
     let rest = "request = { method = 'POST', path = '/x', body = { cursor = '{page.cursor}' } }\n\
@@ -109,14 +100,32 @@ async fn by_link_header() {
     assert_eq!(walk(rest, &server).await, (ALL.map(String::from).to_vec(), 3));
     let asked = server.asked();
     assert_eq!(asked[0].target, "/x?size=3");
-    assert_eq!(
-        asked[1].target, "/x?from=3&sig=a%2Bb",
-        "the vendor's address is called as it is"
-    );
-    assert!(
-        asked.iter().all(|asked| asked.headers.contains("Bearer")),
-        "{asked:?}"
-    );
+    assert_eq!(asked[1].target, "/x?from=3&sig=a%2Bb", "the vendor's address is called as it is");
+    assert!(asked.iter().all(|asked| asked.headers.contains("Bearer")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_link_that_repeats_the_key_is_kept_without_it() {
+    let server = Server::start(|asked| {
+        assert_eq!(asked.query("key").unwrap(), KEY, "every page is asked for with the key");
+        let from: usize = asked.query("from").map_or(0, |from| from.parse().unwrap());
+        let next = if from == 0 { "Link: </x?key=sk-canary-7Jx%2B%2F9q&from=3>; rel=next\r\n" } else { "" };
+        Reply::Whole(200, next, json!(page_of(from)).to_string().into_bytes())
+    })
+    .await;
+    let rest = "request = { path = '/x', query = { key = '{credential.api_key}' } }\nanswer.records = '.'\npagination.style = 'link'\n";
+    let bench = Bench::with(|_| {}, &manifest(rest)).await;
+    let connection = bench.connect("test", &server.url(), &json!({}));
+    let pages = all_pages(&connection, connection.manifest().stream("list").unwrap()).await.unwrap();
+    assert_eq!(ids(&pages), ["0", "1", "2", "3", "4", "5"]);
+    assert_no_secret(&serde_json::to_string(&pages[0].next).unwrap());
+
+    let cursor = Server::start(|_| Reply::json(json!({"rows": [], "next": KEY}).to_string())).await;
+    let rest = "request.path = '/x'\nanswer.records = 'rows'\npagination = { style = 'cursor', cursor_param = 'c', cursor = 'next' }\n";
+    let bench = Bench::with(|_| {}, &manifest(rest)).await;
+    let connection = bench.connect("test", &cursor.url(), &json!({}));
+    let error = all_pages(&connection, connection.manifest().stream("list").unwrap()).await.unwrap_err();
+    assert_eq!(error.code, "page_link_refused");
 }
 
 #[tokio::test]
@@ -131,9 +140,7 @@ async fn a_link_to_another_host_is_refused() {
     )
     .await;
     let connection = bench.connect("test", &server.url(), &json!({}));
-    let error = all_pages(&connection, connection.manifest().stream("list").unwrap())
-        .await
-        .unwrap_err();
+    let error = all_pages(&connection, connection.manifest().stream("list").unwrap()).await.unwrap_err();
     assert_eq!(error.code, "page_link_refused", "{error}");
     assert!(elsewhere.asked().is_empty());
 }
@@ -143,9 +150,7 @@ async fn a_cursor_that_repeats_ends_the_list() {
     let bench = Bench::new().await;
     let server = Server::start(|_| Reply::json(r#"{"orders": [{"id": "1"}], "cursor": "same"}"#)).await;
     let connection = bench.connect("square", &server.url(), &json!({"location_ids": ["L1"]}));
-    let error = all_pages(&connection, connection.manifest().stream("orders").unwrap())
-        .await
-        .unwrap_err();
+    let error = all_pages(&connection, connection.manifest().stream("orders").unwrap()).await.unwrap_err();
     assert_eq!(error.code, "cursor_repeats");
     assert!(error.message.contains("cursor repeats"), "{error}");
     assert_eq!(server.asked().len(), 2);
@@ -157,9 +162,7 @@ async fn pages_without_end_have_an_end() {
     let rest = "pages_max = 5\nrequest.path = '/x'\nanswer.records = 'rows'\npagination = { style = 'page', page_param = 'p' }\n";
     let bench = Bench::with(|_| {}, &manifest(rest)).await;
     let connection = bench.connect("test", &server.url(), &json!({}));
-    let error = all_pages(&connection, connection.manifest().stream("list").unwrap())
-        .await
-        .unwrap_err();
+    let error = all_pages(&connection, connection.manifest().stream("list").unwrap()).await.unwrap_err();
     assert_eq!(error.code, "too_many_pages");
     assert_eq!(server.asked().len(), 5);
     assert_eq!(bench.settings.pages_max, 100);

@@ -29,11 +29,8 @@ fn every_vendor_maps_its_recorded_answers() {
         );
         let report = check_file(&manifests().join(format!("{name}.toml")), Some(&folder))
             .unwrap_or_else(|errors| panic!("{errors}"));
-        let streams: BTreeSet<&str> = report
-            .payloads
-            .keys()
-            .filter_map(|file| file.split('.').next())
-            .collect();
+        let streams: BTreeSet<&str> =
+            report.payloads.keys().filter_map(|file| file.split('.').next()).collect();
         for stream in &report.manifest.streams {
             assert!(
                 streams.contains(stream.name.as_str()),
@@ -55,17 +52,9 @@ fn every_vendor_maps_its_recorded_answers() {
 fn no_recorded_answers_belong_to_no_vendor() {
     let catalog = Catalog::embedded().unwrap();
     let names: BTreeSet<String> = catalog.names().into_iter().map(str::to_owned).collect();
-    for entry in std::fs::read_dir(payloads())
-        .unwrap()
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-    {
+    for entry in std::fs::read_dir(payloads()).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
         let name = entry.file_name().into_string().unwrap();
-        assert!(
-            names.contains(&name),
-            "{} belongs to no manifest",
-            entry.path().display()
-        );
+        assert!(names.contains(&name), "{} belongs to no manifest", entry.path().display());
     }
 }
 
@@ -84,9 +73,7 @@ fn the_check_finds_what_a_pull_would_stumble_over() {
         errors.contains("`order` is no stream of `square`; expected one of `orders`, `payments`"),
         "{errors}"
     );
-    let missing = check_file(Path::new("/nonexistent.toml"), None)
-        .unwrap_err()
-        .to_string();
+    let missing = check_file(Path::new("/nonexistent.toml"), None).unwrap_err().to_string();
     assert!(missing.contains("/nonexistent.toml: cannot be read"), "{missing}");
 }
 
@@ -146,10 +133,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
             prop::collection::btree_map(name.clone(), inner, 0..12).prop_map(|members| Value::Object(
-                members
-                    .into_iter()
-                    .map(|(k, v)| (k.to_owned(), v))
-                    .collect::<Map<_, _>>()
+                members.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>()
             )),
         ]
     })

@@ -20,9 +20,7 @@ impl Asked {
     /// The value of a query parameter.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
         let url = url::Url::parse(&format!("http://x{}", self.target)).unwrap();
-        url.query_pairs()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
+        url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 }
 
@@ -40,11 +38,7 @@ pub(crate) enum Reply {
 
 impl Reply {
     pub(crate) fn json(text: impl Into<String>) -> Self {
-        Self::Whole(
-            200,
-            "Content-Type: application/json\r\n",
-            text.into().into_bytes(),
-        )
+        Self::Whole(200, "Content-Type: application/json\r\n", text.into().into_bytes())
     }
 
     pub(crate) fn status(status: u16, headers: &'static str, body: &str) -> Self {
@@ -111,9 +105,7 @@ async fn serve(mut stream: TcpStream, answer: Arc<Answer>, seen: Arc<Mutex<Vec<A
             stream.write_all(&body).await
         }
         Reply::Endless => {
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[")
-                .await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[").await;
             let chunk = vec![b' '; 64 * 1024];
             loop {
                 if let Err(gone) = stream.write_all(&chunk).await {
@@ -137,19 +129,13 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
             let length = head
                 .lines()
                 .find_map(|line| {
-                    line.to_ascii_lowercase()
-                        .strip_prefix("content-length: ")
-                        .map(str::to_owned)
+                    line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned)
                 })
                 .map_or(0, |length| length.parse().unwrap());
             if body.len() >= length {
                 let (first, headers) = head.split_once("\r\n").unwrap_or((head, ""));
                 let target = first.split(' ').nth(1)?.to_owned();
-                return Some(Asked {
-                    target,
-                    headers: headers.to_owned(),
-                    body: body.to_owned(),
-                });
+                return Some(Asked { target, headers: headers.to_owned(), body: body.to_owned() });
             }
         }
         if count == 0 {

@@ -51,21 +51,13 @@ impl Bench {
         };
         change(&mut settings);
         let vendors = Vendors::new(&settings, store.store.clone()).unwrap_or_else(|error| panic!("{error}"));
-        Self {
-            vendors,
-            settings,
-            store,
-            folder,
-        }
+        Self { vendors, settings, store, folder }
     }
 
     pub(crate) fn spec(&self, provider: &str, endpoint: &str, config: &Value) -> ConnectionSpec {
         let config = config.as_object().unwrap().clone();
-        let manifest = self
-            .vendors
-            .catalog()
-            .resolve(provider, &config)
-            .unwrap_or_else(|error| panic!("{error}"));
+        let manifest =
+            self.vendors.catalog().resolve(provider, &config).unwrap_or_else(|error| panic!("{error}"));
         ConnectionSpec {
             system_id: SystemId(self.store.clock().new_id()),
             version: 1,
@@ -79,9 +71,7 @@ impl Bench {
     }
 
     pub(crate) fn connect(&self, provider: &str, endpoint: &str, config: &Value) -> Connection {
-        self.vendors
-            .connect(self.spec(provider, endpoint, config))
-            .unwrap_or_else(|error| panic!("{error}"))
+        self.vendors.connect(self.spec(provider, endpoint, config)).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The folder of manifests, for looking that nothing was left there.
@@ -93,24 +83,13 @@ impl Bench {
 /// The window of every test.
 pub(crate) fn window() -> Window {
     let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-    Window {
-        from: Some(at("2026-01-01T00:00:00Z")),
-        to: at("2026-01-02T00:00:00.500Z"),
-    }
+    Window { from: Some(at("2026-01-01T00:00:00Z")), to: at("2026-01-02T00:00:00.500Z") }
 }
 
 /// The first page of a stream.
 pub(crate) async fn first_page(connection: &Connection, stream: &str) -> Result<Page, JobError> {
     let stream = connection.manifest().stream(stream).unwrap();
-    connection
-        .fetch_page(
-            stream,
-            &PageRequest {
-                window: window(),
-                next: None,
-            },
-        )
-        .await
+    connection.fetch_page(stream, &PageRequest { window: window(), next: None }).await
 }
 
 /// Every page of a stream, as a pull walks them.
@@ -125,15 +104,7 @@ pub(crate) async fn all_pages(connection: &Connection, stream: &Stream) -> Resul
             return Ok(pages);
         }
         pages.push(
-            connection
-                .fetch_page(
-                    stream,
-                    &PageRequest {
-                        window: window(),
-                        next: next.as_ref(),
-                    },
-                )
-                .await?,
+            connection.fetch_page(stream, &PageRequest { window: window(), next: next.as_ref() }).await?,
         );
     }
 }
@@ -142,11 +113,7 @@ pub(crate) async fn all_pages(connection: &Connection, stream: &Stream) -> Resul
 pub(crate) fn ids(pages: &[Page]) -> Vec<String> {
     let records = pages.iter().flat_map(|page| &page.records);
     records
-        .map(|record| {
-            record["id"]
-                .as_str()
-                .map_or_else(|| record["id"].to_string(), str::to_owned)
-        })
+        .map(|record| record["id"].as_str().map_or_else(|| record["id"].to_string(), str::to_owned))
         .collect()
 }
 

@@ -79,6 +79,15 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// The query parameters that hold secrets.
+    pub(crate) fn credential_parameters(&self) -> impl Iterator<Item = (&str, &Template)> {
+        let holds = |template: &Template| template.slots().any(|slot| matches!(slot, Slot::Credential(_)));
+        self.query
+            .iter()
+            .filter(move |(_, template)| holds(template))
+            .map(|(name, template)| (name.as_str(), template))
+    }
+
     pub(super) fn slots(&self) -> Vec<&Slot> {
         let lists = self.query.iter().chain(&self.headers).flat_map(|(_, template)| template.slots());
         let body = self.body.iter().flat_map(JsonTemplate::slots);
