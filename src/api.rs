@@ -48,12 +48,7 @@ pub struct Route {
 }
 
 const fn route(method: Method, path: &'static str, operation: &'static str, access: Access) -> Route {
-    Route {
-        path,
-        method,
-        operation,
-        access,
-    }
+    Route { path, method, operation, access }
 }
 
 /// Every operation of the API.
@@ -61,96 +56,26 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/auth/login", "sign_in", Public),
     route(Method::POST, "/auth/logout", "sign_out", Needs(UseSession)),
     route(Method::GET, "/auth/me", "show_me", Needs(UseSession)),
-    route(
-        Method::POST,
-        "/integrations/systems",
-        "create_system",
-        Needs(WriteSystems),
-    ),
-    route(
-        Method::GET,
-        "/integrations/systems",
-        "list_systems",
-        Needs(SeeSystems),
-    ),
-    route(
-        Method::GET,
-        "/integrations/systems/{system_id}",
-        "show_system",
-        Needs(SeeSystems),
-    ),
-    route(
-        Method::PUT,
-        "/integrations/systems/{system_id}",
-        "update_system",
-        Needs(WriteSystems),
-    ),
-    route(
-        Method::DELETE,
-        "/integrations/systems/{system_id}",
-        "delete_system",
-        Needs(DeleteSystems),
-    ),
-    route(
-        Method::POST,
-        "/integrations/systems/{system_id}/test",
-        "test_system",
-        Needs(TestSystems),
-    ),
-    route(
-        Method::POST,
-        "/integrations/systems/{system_id}/sync",
-        "start_sync",
-        Needs(ManageRuns),
-    ),
-    route(
-        Method::POST,
-        "/integrations/systems/{system_id}/pause",
-        "pause_system",
-        Needs(WriteSystems),
-    ),
-    route(
-        Method::POST,
-        "/integrations/systems/{system_id}/resume",
-        "resume_system",
-        Needs(WriteSystems),
-    ),
-    route(
-        Method::GET,
-        "/integrations/sync-logs",
-        "list_runs",
-        Needs(SeeRuns),
-    ),
-    route(
-        Method::GET,
-        "/integrations/sync-logs/{run_id}",
-        "show_run",
-        Needs(SeeRuns),
-    ),
-    route(
-        Method::POST,
-        "/integrations/sync-logs/{run_id}/cancel",
-        "cancel_run",
-        Needs(ManageRuns),
-    ),
-    route(
-        Method::POST,
-        "/integrations/sync-logs/{run_id}/retry",
-        "retry_run",
-        Needs(ManageRuns),
-    ),
+    route(Method::POST, "/integrations/systems", "create_system", Needs(WriteSystems)),
+    route(Method::GET, "/integrations/systems", "list_systems", Needs(SeeSystems)),
+    route(Method::GET, "/integrations/systems/{system_id}", "show_system", Needs(SeeSystems)),
+    route(Method::PUT, "/integrations/systems/{system_id}", "update_system", Needs(WriteSystems)),
+    route(Method::DELETE, "/integrations/systems/{system_id}", "delete_system", Needs(DeleteSystems)),
+    route(Method::POST, "/integrations/systems/{system_id}/test", "test_system", Needs(TestSystems)),
+    route(Method::POST, "/integrations/systems/{system_id}/sync", "start_sync", Needs(ManageRuns)),
+    route(Method::POST, "/integrations/systems/{system_id}/pause", "pause_system", Needs(WriteSystems)),
+    route(Method::POST, "/integrations/systems/{system_id}/resume", "resume_system", Needs(WriteSystems)),
+    route(Method::GET, "/integrations/sync-logs", "list_runs", Needs(SeeRuns)),
+    route(Method::GET, "/integrations/sync-logs/{run_id}", "show_run", Needs(SeeRuns)),
+    route(Method::POST, "/integrations/sync-logs/{run_id}/cancel", "cancel_run", Needs(ManageRuns)),
+    route(Method::POST, "/integrations/sync-logs/{run_id}/retry", "retry_run", Needs(ManageRuns)),
     route(
         Method::POST,
         "/integrations/pos/{system_id}/transactions",
         "create_transaction",
         Needs(CreateTransactions),
     ),
-    route(
-        Method::GET,
-        "/integrations/pos/transactions",
-        "list_transactions",
-        Needs(SeeRecords),
-    ),
+    route(Method::GET, "/integrations/pos/transactions", "list_transactions", Needs(SeeRecords)),
     route(Method::GET, "/health/live", "show_liveness", Public),
     route(Method::GET, "/health/ready", "show_readiness", Public),
 ];
@@ -174,13 +99,7 @@ pub enum Tag {
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit(pub usize);
 
-type Handlers = (
-    session::Session,
-    systems::Systems,
-    runs::Runs,
-    pos::Pos,
-    health::Health,
-);
+type Handlers = (session::Session, systems::Systems, runs::Runs, pos::Pos, health::Health);
 
 /// The whole service as one endpoint: the API, its document, and the pages beside it.
 pub fn endpoint(app: &App) -> impl Endpoint<Output = Response> + use<> {

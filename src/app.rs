@@ -83,16 +83,12 @@ impl App {
         show_first_password(auth::ensure_first_admin(&store, &settings.auth).await?.as_ref());
         let queue = match settings.redis.url.expose() {
             "" => Queue::memory(&settings.queue),
-            url => Queue::redis(url, &settings.queue)
-                .await
-                .context("opening the queue")?,
+            url => Queue::redis(url, &settings.queue).await.context("opening the queue")?,
         };
         let vendors =
             Vendors::new(&settings.vendors, store.clone()).context("reading the vendor manifests")?;
         let app = Self::assemble(settings, store, queue, vendors, lock);
-        app.0
-            .clock_skew_ms
-            .store(skew.num_milliseconds(), Ordering::Relaxed);
+        app.0.clock_skew_ms.store(skew.num_milliseconds(), Ordering::Relaxed);
         Ok(app)
     }
 
@@ -110,13 +106,7 @@ impl App {
         vendors: Vendors,
         lock: Option<files::Lock>,
     ) -> Self {
-        let context = Context::new(
-            store,
-            queue,
-            vendors,
-            settings.engine.clone(),
-            settings.queue.clone(),
-        );
+        let context = Context::new(store, queue, vendors, settings.engine.clone(), settings.queue.clone());
         let test_waiters = Arc::new(Semaphore::new(settings.server.test_waiters_max));
         let parts = Parts {
             settings,
@@ -145,10 +135,15 @@ impl App {
             "started"
         );
         let http = async {
-            match listener.filter(|_| role.serves_http()) {
+            let served = match listener.filter(|_| role.serves_http()) {
                 Some(listener) => self.serve_http(listener, stop.clone()).await,
                 None => Ok(()),
+            };
+            if served.is_err() {
+                // The rest of the process is not to go on without a door.
+                stop.cancel();
             }
+            served
         };
         let work = async {
             if role.works() {
@@ -167,18 +162,15 @@ impl App {
     }
 
     async fn serve_http(&self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
-        let address = listener
-            .local_addr()
-            .context("reading the address that is listened on")?;
+        let address = listener.local_addr().context("reading the address that is listened on")?;
         tracing::info!(address = %address, docs = self.settings().server.docs_enabled(), "listening");
         let server = &self.settings().server;
         let limits = Limits {
             connections: server.max_connections,
             drain: Duration::from_secs(server.drain_secs),
+            header_read: serve::HEADER_READ_TIMEOUT,
         };
-        serve::serve(listener, api::endpoint(self), limits, stop)
-            .await
-            .context("serving HTTP")
+        serve::serve(listener, api::endpoint(self), limits, stop).await.context("serving HTTP")
     }
 
     /// Keeps the clock at the database's time, where several processes share one.
@@ -187,10 +179,7 @@ impl App {
         ticks.tick().await;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             match self.store().follow_database_time().await {
-                Ok(skew) => self
-                    .0
-                    .clock_skew_ms
-                    .store(skew.num_milliseconds(), Ordering::Relaxed),
+                Ok(skew) => self.0.clock_skew_ms.store(skew.num_milliseconds(), Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, "cannot ask the database for its time"),
             }
         }
@@ -266,18 +255,12 @@ pub async fn migrate(settings: &Settings) -> anyhow::Result<()> {
 
 async fn connect(settings: &Settings) -> anyhow::Result<(Pool, Option<files::Lock>)> {
     let url = settings.database.url.expose();
-    let lock = if settings.database.is_postgres() {
-        None
-    } else {
-        Some(files::Lock::of_database(url)?)
-    };
+    let lock = if settings.database.is_postgres() { None } else { Some(files::Lock::of_database(url)?) };
     let options = PoolOptions {
         connections_max: settings.database.connections_max,
         acquire_timeout: Duration::from_secs(settings.database.acquire_timeout_secs),
     };
-    let pool = Pool::connect(url, options)
-        .await
-        .context("opening the database")?;
+    let pool = Pool::connect(url, options).await.context("opening the database")?;
     Ok((pool, lock))
 }
 
@@ -303,16 +286,10 @@ fn check_role(settings: &Settings, role: ProcessRole) -> anyhow::Result<()> {
     )
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the generated password is shown once, and must not stand in a log"
-)]
+#[expect(clippy::print_stderr, reason = "the generated password is shown once, and must not stand in a log")]
 fn show_first_password(password: Option<&secrecy::SecretString>) {
     if let Some(password) = password {
-        eprintln!(
-            "\n  first start: sign in as `admin` with the password `{}`\n",
-            password.expose_secret()
-        );
+        eprintln!("\n  first start: sign in as `admin` with the password `{}`\n", password.expose_secret());
     }
 }
 
@@ -324,10 +301,8 @@ mod tests {
     fn parts_of_the_work_need_a_shared_database_and_queue() {
         let settings = Settings::embedded();
         assert!(check_role(&settings, ProcessRole::All).is_ok());
-        let error = check_role(&settings, ProcessRole::Worker)
-            .unwrap_err()
-            .to_string();
-        insta::assert_snapshot!(error, @"");
+        let error = check_role(&settings, ProcessRole::Worker).unwrap_err().to_string();
+        insta::assert_snapshot!(error, @"`--role worker` shares its work with other processes and needs PostgreSQL (DATABASE_URL=postgres://…) and Redis (REDIS_URL=redis://…); without them run `serve`, which does all");
         let mut shared = settings;
         shared.database.url = "postgres://db/sync".into();
         shared.redis.url = "redis://cache".into();

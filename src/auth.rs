@@ -91,10 +91,7 @@ pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result
         return Err(Refusal::TooMany);
     };
     let found = users::find_by_username(store, attempt.username).await?;
-    let hash = found
-        .as_ref()
-        .filter(|user| user.active)
-        .map(|user| user.password_hash.clone());
+    let hash = found.as_ref().filter(|user| user.active).map(|user| user.password_hash.clone());
     let right = verify(gate, attempt.password.clone(), hash).await;
     let (Some(user), true) = (found, right) else {
         refuse(store, attempt).await?;
@@ -102,9 +99,8 @@ pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result
     };
     let (token, token_hash) = passwords::new_token();
     let expires_at = store.clock().now() + attempt.session;
-    let user_agent: Option<String> = attempt
-        .user_agent
-        .map(|text| text.chars().take(USER_AGENT_CHARS_MAX).collect());
+    let user_agent: Option<String> =
+        attempt.user_agent.map(|text| text.chars().take(USER_AGENT_CHARS_MAX).collect());
     let mut tx = store.begin().await?;
     let new = NewSession {
         user_id: user.id,
@@ -129,11 +125,7 @@ pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result
     };
     audit_logs::insert(&mut tx, store.clock(), entry).await?;
     tx.commit().await?;
-    Ok(SignedIn {
-        user,
-        token,
-        expires_at,
-    })
+    Ok(SignedIn { user, token, expires_at })
 }
 
 /// The hash of a new password, made where blocking is allowed.
@@ -169,12 +161,7 @@ pub async fn ensure_first_admin(
     {
         return Ok(None);
     }
-    let new = NewUser {
-        username: "admin",
-        password_hash: &hash,
-        role: Role::Admin,
-        store_id: None,
-    };
+    let new = NewUser { username: "admin", password_hash: &hash, role: Role::Admin, store_id: None };
     let user = users::insert(&mut tx, store.clock(), new).await?;
     let id = user.id.to_string();
     let entry = NewAuditLog {
@@ -192,12 +179,7 @@ pub async fn ensure_first_admin(
 
 /// Whether it is the password of this hash; without a hash it takes as long and says no.
 async fn verify(gate: &Gate, password: SecretString, hash: Option<String>) -> bool {
-    let _running = gate
-        .running
-        .clone()
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+    let _running = gate.running.clone().acquire_owned().await.expect("the semaphore is never closed");
     let verified = tokio::task::spawn_blocking(move || match hash {
         Some(hash) => passwords::verify(&password, &hash),
         None => passwords::verify_nobody(&password),

@@ -22,11 +22,7 @@ mod vendors;
 const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "zhilian-sync",
-    version,
-    about = "Keeps a restaurant chain's outside systems in step"
-)]
+#[command(name = "zhilian-sync", version, about = "Keeps a restaurant chain's outside systems in step")]
 struct Cli {
     /// A TOML file laid over the built-in settings
     #[arg(long, global = true, value_name = "FILE")]
@@ -115,9 +111,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => {
             telemetry::init(&settings.log);
-            serve(settings, args.role.into())
-                .await
-                .map(|()| ExitCode::SUCCESS)
+            serve(settings, args.role.into()).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Demo(options) => demo::run(options).await,
         Command::Health => health::run(&settings).await,
@@ -140,10 +134,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Commands that print their answer log only what is wrong.
 fn quiet(settings: &LogSettings) {
-    telemetry::init(&LogSettings {
-        filter: "warn".to_owned(),
-        ..settings.clone()
-    });
+    telemetry::init(&LogSettings { filter: "warn".to_owned(), ..settings.clone() });
 }
 
 async fn serve(settings: Settings, role: ProcessRole) -> anyhow::Result<()> {

@@ -194,10 +194,7 @@ impl<'de> Deserialize<'de> for Secret {
 
 impl Settings {
     /// The settings of this process: defaults, then `file`, then the environment.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one reader of the environment"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
     pub fn load(file: Option<&Path>) -> Result<Self, Mistakes> {
         Self::from_layers(
             file,
@@ -248,11 +245,7 @@ impl std::error::Error for Mistakes {}
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        write!(
-            f,
-            "the settings hold {count} mistake{}:",
-            if count == 1 { "" } else { "s" }
-        )?;
+        write!(f, "the settings hold {count} mistake{}:", if count == 1 { "" } else { "s" })?;
         for Mistake { key, source, message } in &self.0 {
             if key.is_empty() {
                 write!(f, "\n  {source}: {message}")?;
@@ -269,10 +262,7 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn with_environment(pairs: &[(&str, &str)]) -> Result<Settings, Mistakes> {
@@ -345,10 +335,20 @@ mod tests {
             ]),
         )
         .unwrap_err();
-        let text = mistakes
-            .to_string()
-            .replace(file.path().to_str().unwrap(), "FILE");
-        insta::assert_snapshot!(text, @"");
+        let text = mistakes.to_string().replace(file.path().to_str().unwrap(), "FILE");
+        insta::assert_snapshot!(text, @r#"
+        the settings hold 10 mistakes:
+          `engine.lease_secs` (file `FILE`): invalid value: integer `-1`, expected u64
+          `server.adress` (file `FILE`): unknown field `adress`, expected one of `address`, `public_url`, `trusted_proxies`, `max_connections`, `request_timeout_secs`, `drain_secs`, `body_bytes_max`, `docs`, `test_waiters_max`
+          `server.max_connections` (file `FILE`): invalid type: string "many", expected usize
+          `engine.turn_secs` (environment `ZHILIAN__ENGINE__TURN_SECS`): `soon` is not a whole number
+          `log.format` (environment `ZHILIAN__LOG__FORMAT`): unknown variant `xml`, expected `human` or `json`
+          `nothing.here` (environment `ZHILIAN__NOTHING__HERE`): unknown field `nothing`, expected one of `server`, `database`, `redis`, `vault`, `queue`, `engine`, `vendors`, `auth`, `log`
+          `database.url` (DATABASE_URL_FILE): `DATABASE_URL` is given too; keep one of the two
+          `server.address` (environment `PORT`): `http` is not a port number
+          `database.url` (environment `DATABASE_URL`): not a database URL; expected `sqlite:PATH` or `postgres://user:password@host/name`
+          `engine.job_timeout_secs` (built-in default): `180` is not less than `queue.orphan_secs`, which is `10`
+        "#);
         assert!(!text.contains("hunter2"));
     }
 

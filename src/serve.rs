@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take to send its headers.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send its headers, where nothing else is said.
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The buffer of a connection, which bounds the size of HTTP/1 headers.
 const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// The size of HTTP/2 headers, unpacked.
@@ -32,6 +32,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long open requests may take after `stop`.
     pub drain: Duration,
+    /// How long a client may take to send its headers; half a header holds a connection no longer.
+    pub header_read: Duration,
 }
 
 /// Serves `endpoint` on `listener` until `stop`, then lets open requests finish.
@@ -49,7 +51,7 @@ where
     let slots = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let local = LocalAddr(listener.local_addr()?.into());
-    let builder = builder();
+    let builder = builder(limits.header_read);
     loop {
         let permit = tokio::select! {
             () = stop.cancelled() => break,
@@ -77,14 +79,8 @@ where
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits.drain, graceful.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            drain_secs = limits.drain.as_secs(),
-            "requests are still open; ending without them"
-        );
+    if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(drain_secs = limits.drain.as_secs(), "requests are still open; ending without them");
     }
     Ok(())
 }
@@ -110,12 +106,12 @@ pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
 
 type Connection = auto::Builder<TokioExecutor>;
 
-fn builder() -> Connection {
+fn builder(header_read: Duration) -> Connection {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .header_read_timeout(header_read)
         .max_buf_size(READ_BUFFER_BYTES_MAX);
     builder
         .http2()
@@ -145,15 +141,10 @@ fn connect<E: Endpoint<Output = Response> + 'static>(
             Ok::<http::Response<_>, Infallible>(response.into())
         }
     });
-    builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .into_owned()
+    builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "accepting must be slowed down while it fails"
-)]
+#[expect(clippy::disallowed_methods, reason = "accepting must be slowed down while it fails")]
 async fn pause() {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
@@ -165,6 +156,9 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    /// Short, so that the test of it is.
+    const HEADERS: Duration = Duration::from_millis(300);
 
     struct Served {
         address: std::net::SocketAddr,
@@ -180,20 +174,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let limits = Limits {
-            connections,
-            drain: Duration::from_secs(5),
-        };
+        let limits = Limits { connections, drain: Duration::from_secs(5), header_read: HEADERS };
         let task = tokio::spawn(serve(listener, endpoint, limits, stop.clone()));
         Served { address, stop, task }
     }
 
     async fn ask(address: std::net::SocketAddr) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
@@ -224,15 +212,14 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_header_does_not_hold_a_connection() {
-        tokio::time::pause();
         let served = serve_here(poem::endpoint::make_sync(|_| "done"), 1).await;
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let mut slow = TcpStream::connect(served.address).await.unwrap();
         slow.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
         let mut answer = Vec::new();
         // Either a 408 or a plain close; what counts is that the only slot is free again.
         let _ = slow.read_to_end(&mut answer).await;
-        assert!(started.elapsed() >= HEADER_READ_TIMEOUT);
+        assert!(started.elapsed() >= HEADERS);
         assert!(ask(served.address).await.ends_with("done"));
     }
 

@@ -43,9 +43,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::new(&settings.filter).and(filter_fn(|metadata| is_allowed(metadata)));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(ansi);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     match settings.format {
         LogFormat::Human => lines.with_filter(filter).boxed(),
         LogFormat::Json => lines
@@ -92,10 +90,7 @@ mod tests {
     fn written(format: LogFormat, filter: &str, write: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let settings = LogSettings {
-            format,
-            filter: filter.to_owned(),
-        };
+        let settings = LogSettings { format, filter: filter.to_owned() };
         let subscriber = Registry::default().with(layer(&settings, move || writer.clone(), false));
         tracing::subscriber::with_default(subscriber, write);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()

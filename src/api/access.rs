@@ -115,20 +115,14 @@ pub fn find(method: &Method, path: &str) -> Result<Option<&'static Route>, Probl
     allowed.sort_unstable();
     let allowed = allowed.join(", ");
     let detail = format!("this path does not take `{method}`; it takes {allowed}");
-    let problem = Problem::new(
-        poem::http::StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        detail,
-    );
+    let problem = Problem::new(poem::http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
     Err(problem.allowing(allowed))
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
     let mut segments = path.split('/');
     let fits = pattern.split('/').all(|part| {
-        segments
-            .next()
-            .is_some_and(|segment| part == segment || part.starts_with('{') && !segment.is_empty())
+        segments.next().is_some_and(|segment| part == segment || part.starts_with('{') && !segment.is_empty())
     });
     fits && segments.next().is_none()
 }
@@ -146,7 +140,18 @@ mod tests {
             let roles: Vec<&str> = permission.roles().iter().map(|role| role.as_str()).collect();
             writeln!(table, "{permission:?}: {}", roles.join(" ")).unwrap();
         }
-        insta::assert_snapshot!(table, @"");
+        insta::assert_snapshot!(table, @r#"
+        UseSession: admin store_manager warehouse_manager customer_manager staff
+        SeeSystems: admin store_manager warehouse_manager customer_manager staff
+        WriteSystems: admin store_manager
+        DeleteSystems: admin
+        TestSystems: admin store_manager
+        SeeRuns: admin store_manager warehouse_manager customer_manager staff
+        ManageRuns: admin store_manager
+        SeeSamples: admin store_manager
+        SeeRecords: admin store_manager warehouse_manager customer_manager staff
+        CreateTransactions: admin store_manager warehouse_manager customer_manager staff
+        "#);
     }
 
     #[test]
@@ -154,10 +159,7 @@ mod tests {
         let operation =
             |method: Method, path: &str| find(&method, path).unwrap().map(|route| route.operation);
         let id = "018f0000-0000-7000-8000-000000000000";
-        assert_eq!(
-            operation(Method::GET, "/api/v1/integrations/systems"),
-            Some("list_systems")
-        );
+        assert_eq!(operation(Method::GET, "/api/v1/integrations/systems"), Some("list_systems"));
         assert_eq!(
             operation(Method::GET, &format!("/api/v1/integrations/systems/{id}")),
             Some("show_system")

@@ -20,10 +20,7 @@ impl<const STATUS: u16, T: ToJSON> IntoResponse for Answer<STATUS, T> {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self.0.to_json()).expect("a JSON value always serialises");
         let status = StatusCode::from_u16(STATUS).expect("statuses are written in the source");
-        Response::builder()
-            .status(status)
-            .content_type(CONTENT_TYPE)
-            .body(Body::from(body))
+        Response::builder().status(status).content_type(CONTENT_TYPE).body(Body::from(body))
     }
 }
 
@@ -39,10 +36,7 @@ impl<const STATUS: u16, T: ToJSON> ApiResponse for Answer<STATUS, T> {
                 description,
                 status: Some(STATUS),
                 status_range: None,
-                content: vec![MetaMediaType {
-                    content_type: CONTENT_TYPE,
-                    schema: T::schema_ref(),
-                }],
+                content: vec![MetaMediaType { content_type: CONTENT_TYPE, schema: T::schema_ref() }],
                 headers: vec![],
             }],
         }

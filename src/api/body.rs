@@ -12,7 +12,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Map, Value};
 
 use super::BodyLimit;
-use super::problem::{FieldError, Problem};
+use super::problem::{FieldError, Problem, plain};
 
 /// How deep JSON may be nested is serde's own limit (128); how many unknown fields are named is ours.
 const IGNORED_FIELDS_MAX: usize = 50;
@@ -100,11 +100,8 @@ pub fn property<T: Type>(
     description: &'static str,
 ) -> (&'static str, bool, MetaSchemaRef) {
     T::register(registry);
-    let described = MetaSchema {
-        description: Some(description.trim()),
-        nullable: !T::IS_REQUIRED,
-        ..MetaSchema::ANY
-    };
+    let described =
+        MetaSchema { description: Some(description.trim()), nullable: !T::IS_REQUIRED, ..MetaSchema::ANY };
     (name, T::IS_REQUIRED, T::schema_ref().merge(described))
 }
 
@@ -117,15 +114,8 @@ pub fn object_schema(
     let unknown = accepts_unknown.then(|| Box::new(MetaSchemaRef::Inline(Box::new(MetaSchema::ANY))));
     MetaSchema {
         description: Some(description.trim()),
-        required: fields
-            .iter()
-            .filter(|(_, required, _)| *required)
-            .map(|(name, ..)| *name)
-            .collect(),
-        properties: fields
-            .into_iter()
-            .map(|(name, _, schema)| (name, schema))
-            .collect(),
+        required: fields.iter().filter(|(_, required, _)| *required).map(|(name, ..)| *name).collect(),
+        properties: fields.into_iter().map(|(name, _, schema)| (name, schema)).collect(),
         additional_properties: unknown,
         ..MetaSchema::new("object")
     }
@@ -140,34 +130,10 @@ pub fn field<T: ParseFromJSON>(
     match T::parse_from_json(fields.remove(name)) {
         Ok(value) => Some(value),
         Err(error) => {
-            errors.push(FieldError {
-                field: name.to_owned(),
-                detail: plain(error.into_message()),
-            });
+            errors.push(FieldError { field: name.to_owned(), detail: plain(error.message()) });
             None
         }
     }
-}
-
-/// Takes off what the framework puts around a message: type names that mean nothing to a caller, and
-/// the value that was sent.
-fn plain(message: String) -> String {
-    let mut message = message.as_str();
-    if let Some(rest) = message.strip_prefix("Expected input type \"") {
-        let expected = rest.split('"').next().unwrap_or_default();
-        return format!("is not of the type `{expected}`");
-    }
-    while let Some((_, rest)) = message
-        .strip_prefix("failed to parse \"")
-        .and_then(|message| message.split_once("\": "))
-    {
-        message = rest;
-    }
-    message
-        .split(" (occurred while parsing")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
 }
 
 impl<'a, T: Schema + 'static> ApiExtractor<'a> for Body<T> {
@@ -181,15 +147,8 @@ impl<'a, T: Schema + 'static> ApiExtractor<'a> for Body<T> {
 
     fn request_meta() -> Option<MetaRequest> {
         let schema = MetaSchemaRef::Reference(T::NAME.to_owned());
-        let content = vec![MetaMediaType {
-            content_type: "application/json",
-            schema,
-        }];
-        Some(MetaRequest {
-            description: None,
-            content,
-            required: true,
-        })
+        let content = vec![MetaMediaType { content_type: "application/json", schema }];
+        Some(MetaRequest { description: None, content, required: true })
     }
 
     async fn from_request(
@@ -197,34 +156,25 @@ impl<'a, T: Schema + 'static> ApiExtractor<'a> for Body<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        check_content_type(request)?;
         let limit = request.data::<BodyLimit>().map_or(0, |limit| limit.0);
-        let bytes = body
-            .take()?
-            .into_bytes_limit(limit)
-            .await
-            .map_err(Problem::from)?;
+        let bytes = body.take()?.into_bytes_limit(limit).await.map_err(Problem::from)?;
+        // No body at all is an object without fields: where every field is optional, that is enough.
+        if bytes.is_empty() && request.content_type().is_none() {
+            return Ok(parse(b"{}")?);
+        }
+        check_content_type(request)?;
         Ok(parse(&bytes)?)
     }
 }
 
 fn check_content_type(request: &Request) -> Result<(), Problem> {
     let given = request.content_type().unwrap_or_default();
-    let essence = given
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
     let detail = "the body's content type is not JSON; expected `application/json`";
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported_media_type",
-        detail,
-    ))
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
 }
 
 fn parse<T: Schema>(bytes: &[u8]) -> Result<Body<T>, Problem> {
@@ -241,17 +191,10 @@ fn parse<T: Schema>(bytes: &[u8]) -> Result<Body<T>, Problem> {
     let mut errors = read.as_ref().err().cloned().unwrap_or_default();
     if !T::ACCEPTS_UNKNOWN {
         let detail = || "is not a field of this request".to_owned();
-        errors.extend(unknown.iter().map(|field| FieldError {
-            field: field.clone(),
-            detail: detail(),
-        }));
+        errors.extend(unknown.iter().map(|field| FieldError { field: field.clone(), detail: detail() }));
     }
     match read {
-        Ok(value) if errors.is_empty() => Ok(Body {
-            value,
-            ignored_fields: unknown,
-            raw: raw.to_owned(),
-        }),
+        Ok(value) if errors.is_empty() => Ok(Body { value, ignored_fields: unknown, raw: raw.to_owned() }),
         _ => Err(Problem::invalid(errors)),
     }
 }
@@ -283,10 +226,10 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_reported_by_name() {
-        insta::assert_snapshot!(refused(r#"{"name": 5, "type": "", "count": 10, "price": []}"#), @"");
-        insta::assert_snapshot!(refused("{}"), @"");
-        insta::assert_snapshot!(refused("[]"), @"");
-        insta::assert_snapshot!(refused("{"), @"");
+        insta::assert_snapshot!(refused(r#"{"name": 5, "type": "", "count": 10, "price": []}"#), @"invalid_values: `name` is a number; expected a text; `type` is blank; expected a text; `count` is not a whole number between 1 and 9; `price` is a list; expected an amount");
+        insta::assert_snapshot!(refused("{}"), @"invalid_values: `name` is missing");
+        insta::assert_snapshot!(refused("[]"), @"malformed_json: the body is not a JSON object");
+        insta::assert_snapshot!(refused("{"), @"malformed_json: the body is not JSON: EOF while parsing an object at line 1 column 1");
     }
 
     #[test]
@@ -295,6 +238,6 @@ mod tests {
         assert_eq!(body.value.name.0, "tofu");
         assert_eq!(body.value.dish_type.unwrap().0, "main");
         assert_eq!(body.ignored_fields, ["area", "spice"]);
-        assert_eq!(body.value.price, MaybeUndefined::Undefined);
+        assert_eq!((body.value.price, body.value.count), (MaybeUndefined::Undefined, None));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use poem::http::{HeaderMap, Method, header};
+use poem::http::{HeaderMap, Method, Uri, header};
 use poem::{FromRequest, Request, RequestBody};
 use url::Url;
 use zhilian_sync_store::audit_logs::NewAuditLog;
@@ -29,6 +29,8 @@ pub struct Origin {
     pub request_id: String,
     /// The client's address, as far as it can be told.
     pub address: Option<String>,
+    /// What was asked for; the router cuts the base path off the request's own.
+    pub uri: Uri,
 }
 
 /// A person who is signed in.
@@ -95,10 +97,7 @@ pub async fn authenticate(app: &App, request: &Request, origin: &Origin) -> Resu
     let store = app.store();
     let live = sessions::find_live(store, &passwords::token_hash(token), store.clock().now()).await?;
     let live = live.ok_or_else(|| {
-        Problem::unauthorized(
-            "invalid_token",
-            "the token is unknown or its session has ended; sign in again",
-        )
+        Problem::unauthorized("invalid_token", "the token is unknown or its session has ended; sign in again")
     })?;
     sessions::touch(store, &live).await?;
     let user = live.user;
@@ -126,9 +125,8 @@ fn token<'a>(request: &'a Request, server: &ServerSettings) -> Result<&'a str, P
             .filter(|token| scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_BYTES_MAX)
             .ok_or_else(missing);
     }
-    let token = cookie(request.headers())
-        .filter(|token| token.len() <= TOKEN_BYTES_MAX)
-        .ok_or_else(missing)?;
+    let token =
+        cookie(request.headers()).filter(|token| token.len() <= TOKEN_BYTES_MAX).ok_or_else(missing)?;
     if !is_safe(request.method()) && !is_own_origin(request.headers(), &server.public_url) {
         let detail = "a change by cookie must come from this service's own pages; expected its `Origin`";
         return Err(Problem::forbidden("foreign_origin", detail));
@@ -169,41 +167,28 @@ fn is_own_origin(headers: &HeaderMap, public_url: &str) -> bool {
 /// The address of the client: the peer's, or what a proxy that we trust says.
 pub fn client_address(request: &Request, trusted: &[IpAddr]) -> Option<String> {
     let peer = request.remote_addr().as_socket_addr()?.ip();
+    Some(client_behind(peer, request.headers(), trusted).to_string())
+}
+
+fn client_behind(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
     if !trusted.contains(&peer) {
-        return Some(peer.to_string());
+        return peer;
     }
+    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<IpAddr> =
+        forwarded.flat_map(|value| value.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
     // Proxies append, so the last address that is not a proxy of ours is the one they vouch for.
-    let forwarded = request
-        .headers()
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let hops: Vec<IpAddr> = forwarded
-        .flat_map(|value| value.split(','))
-        .filter_map(|hop| hop.trim().parse().ok())
-        .collect();
-    let client = hops
-        .into_iter()
-        .rev()
-        .find(|hop| !trusted.contains(hop))
-        .unwrap_or(peer);
-    Some(client.to_string())
+    hops.into_iter().rev().find(|hop| !trusted.contains(hop)).unwrap_or(peer)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
-    use poem::Addr;
-    use poem::web::RemoteAddr;
+    use poem::http::HeaderName;
 
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
     #[test]
@@ -213,33 +198,19 @@ mod tests {
         };
         assert!(own("http://127.0.0.1:8000", "127.0.0.1:8000", ""));
         assert!(own("https://sync.example.com", "sync.example.com:443", ""));
-        assert!(own(
-            "https://sync.example.com",
-            "inner:8000",
-            "https://sync.example.com"
-        ));
+        assert!(own("https://sync.example.com", "inner:8000", "https://sync.example.com"));
         assert!(!own("https://evil.example", "sync.example.com", ""));
-        assert!(!own(
-            "https://sync.example.com.evil.example",
-            "sync.example.com",
-            ""
-        ));
+        assert!(!own("https://sync.example.com.evil.example", "sync.example.com", ""));
         assert!(!own("null", "sync.example.com", ""));
         assert!(!is_own_origin(&headers(&[("host", "sync.example.com")]), ""));
     }
 
     #[test]
     fn only_trusted_proxies_are_believed() {
+        let trusted = ["10.0.0.1".parse().unwrap()];
         let asked = |peer: &str, forwarded: &str| {
-            let peer: SocketAddr = format!("{peer}:9").parse().unwrap();
-            let mut request = Request::builder().header("x-forwarded-for", forwarded).finish();
-            let parts = (request.take_body(), RemoteAddr(Addr::SocketAddr(peer)));
-            let mut built = Request::builder()
-                .header("x-forwarded-for", forwarded)
-                .body(parts.0);
-            *built.state_mut() = poem::RequestParts::from(request).state;
-            built.state_mut().remote_addr = parts.1;
-            client_address(&built, &["10.0.0.1".parse().unwrap()]).unwrap()
+            client_behind(peer.parse().unwrap(), &headers(&[("x-forwarded-for", forwarded)]), &trusted)
+                .to_string()
         };
         assert_eq!(asked("10.0.0.1", "6.6.6.6, 9.9.9.9, 10.0.0.1"), "9.9.9.9");
         assert_eq!(asked("10.0.0.2", "6.6.6.6"), "10.0.0.2");

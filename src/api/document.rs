@@ -24,11 +24,7 @@ pub fn document<T: OpenApi>(service: &OpenApiService<T, ()>) -> Value {
 /// Serves the document.
 pub fn json_endpoint(document: &Value) -> impl Endpoint<Output = Response> + use<> {
     let text = document.to_string();
-    make_sync(move |_| {
-        Response::builder()
-            .content_type("application/json")
-            .body(text.clone())
-    })
+    make_sync(move |_| Response::builder().content_type("application/json").body(text.clone()))
 }
 
 /// Serves the page for people.
@@ -72,13 +68,7 @@ fn close_bodies(document: &mut Value) {
     let bodies: Vec<String> = operations(document)
         .filter_map(|(_, _, operation)| operation["requestBody"]["content"].as_object())
         .flat_map(Map::values)
-        .filter_map(|media| {
-            media["schema"]["$ref"]
-                .as_str()?
-                .rsplit('/')
-                .next()
-                .map(str::to_owned)
-        })
+        .filter_map(|media| media["schema"]["$ref"].as_str()?.rsplit('/').next().map(str::to_owned))
         .collect();
     for body in bodies {
         let schema = &mut document["components"]["schemas"][&body];
@@ -118,20 +108,10 @@ fn page(document: &Value) -> String {
     );
     for route in ROUTES {
         let method = route.method.as_str().to_ascii_lowercase();
-        write_operation(
-            &mut html,
-            document,
-            route.path,
-            &document["paths"][route.path][&method],
-            &method,
-        );
+        write_operation(&mut html, document, route.path, &document["paths"][route.path][&method], &method);
     }
     html.push_str("<h2>Bodies</h2>");
-    for (name, schema) in document["components"]["schemas"]
-        .as_object()
-        .into_iter()
-        .flatten()
-    {
+    for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
         write_schema(&mut html, name, schema);
     }
     html
@@ -147,68 +127,33 @@ fn write_operation(html: &mut String, document: &Value, path: &str, operation: &
         text(&operation["summary"]),
         text(&operation["description"]),
     );
-    let roles: Vec<String> = operation["x-roles"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(text)
-        .collect();
-    let roles = if roles.is_empty() {
-        "anyone".to_owned()
-    } else {
-        roles.join(", ")
-    };
+    let roles: Vec<String> = operation["x-roles"].as_array().into_iter().flatten().map(text).collect();
+    let roles = if roles.is_empty() { "anyone".to_owned() } else { roles.join(", ") };
     let _ = write!(html, "<table><tr><th>who<td>{roles}");
     for parameter in operation["parameters"].as_array().into_iter().flatten() {
         let (place, name) = (text(&parameter["in"]), text(&parameter["name"]));
-        let _ = write!(
-            html,
-            "<tr><th>{place} <code>{name}</code><td>{}",
-            text(&parameter["description"])
-        );
+        let _ = write!(html, "<tr><th>{place} <code>{name}</code><td>{}", text(&parameter["description"]));
     }
-    let body = operation["requestBody"]["content"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .next();
+    let body = operation["requestBody"]["content"].as_object().into_iter().flatten().next();
     if let Some((_, media)) = body {
         let _ = write!(html, "<tr><th>body<td>{}", type_of(document, &media["schema"]));
     }
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
         let content = response["content"].as_object().into_iter().flatten().next();
-        let shape = content
-            .map(|(_, media)| type_of(document, &media["schema"]))
-            .unwrap_or_default();
-        let _ = write!(
-            html,
-            "<tr><th>{}<td>{} {shape}",
-            escape(status),
-            text(&response["description"])
-        );
+        let shape = content.map(|(_, media)| type_of(document, &media["schema"])).unwrap_or_default();
+        let _ = write!(html, "<tr><th>{}<td>{} {shape}", escape(status), text(&response["description"]));
     }
     html.push_str("</table></section>");
 }
 
 fn write_schema(html: &mut String, name: &str, schema: &Value) {
-    let required: Vec<&str> = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let description = escape(schema["description"].as_str().unwrap_or_default());
     let name = escape(name);
-    let _ = write!(
-        html,
-        "<section id=\"{name}\"><b><code>{name}</code></b> {description}<table>"
-    );
+    let _ = write!(html, "<section id=\"{name}\"><b><code>{name}</code></b> {description}<table>");
     for (field, property) in schema["properties"].as_object().into_iter().flatten() {
-        let star = if required.contains(&field.as_str()) {
-            "*"
-        } else {
-            ""
-        };
+        let star = if required.contains(&field.as_str()) { "*" } else { "" };
         let description = escape(property["description"].as_str().unwrap_or_default());
         let _ = write!(
             html,
@@ -232,29 +177,16 @@ fn type_of(document: &Value, schema: &Value) -> String {
     match schema["type"].as_str() {
         Some("array") => format!("list of {}", type_of(document, &schema["items"])),
         Some(name) => {
-            let values: Vec<&str> = schema["enum"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
-            let format = schema["format"]
-                .as_str()
-                .map(|format| format!(" ({})", escape(format)))
-                .unwrap_or_default();
-            if values.is_empty() {
-                format!("{}{format}", escape(name))
-            } else {
-                escape(&values.join(" | "))
-            }
+            let values: Vec<&str> =
+                schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let format =
+                schema["format"].as_str().map(|format| format!(" ({})", escape(format))).unwrap_or_default();
+            if values.is_empty() { format!("{}{format}", escape(name)) } else { escape(&values.join(" | ")) }
         }
         None => "anything".to_owned(),
     }
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -38,11 +38,7 @@ impl Edge {
         route: Option<&Route>,
         origin: &Origin,
     ) -> poem::Result<Response> {
-        if let Some(Route {
-            access: Access::Needs(permission),
-            ..
-        }) = route
-        {
+        if let Some(Route { access: Access::Needs(permission), .. }) = route {
             let caller = caller::authenticate(&self.app, &request, origin).await?;
             if !caller.may(*permission) {
                 let detail = format!("the role `{}` may not do this", caller.role);
@@ -83,15 +79,11 @@ impl Endpoint for Edge {
             request_id: request_id(request.headers())
                 .unwrap_or_else(|| self.app.store().clock().new_id().simple().to_string()),
             address: caller::client_address(&request, &server.trusted_proxies),
+            uri: request.uri().clone(),
         };
         let found = access::find(request.method(), request.uri().path());
         // The route and not the path: a path may hold a secret.
-        let operation = found
-            .as_ref()
-            .ok()
-            .copied()
-            .flatten()
-            .map_or("-", |route| route.operation);
+        let operation = found.as_ref().ok().copied().flatten().map_or("-", |route| route.operation);
         let span =
             tracing::info_span!("request", request.id = %origin.request_id, http.operation = operation);
         let started = Instant::now();
@@ -106,11 +98,7 @@ impl Endpoint for Edge {
         }
         .instrument(span)
         .await;
-        set_headers(
-            response.headers_mut(),
-            &origin.request_id,
-            server.public_url.starts_with("https:"),
-        );
+        set_headers(response.headers_mut(), &origin.request_id, server.public_url.starts_with("https:"));
         Ok(response)
     }
 }
@@ -132,10 +120,7 @@ fn set_headers(headers: &mut HeaderMap, request_id: &str, https: bool) {
     default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     default(header::X_FRAME_OPTIONS, "DENY");
     default(header::REFERRER_POLICY, "no-referrer");
-    default(
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'none'",
-    );
+    default(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
     // Answers hold tokens and customers; no proxy is to keep them.
     default(header::CACHE_CONTROL, "no-store");
     if https {

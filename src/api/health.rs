@@ -46,23 +46,13 @@ pub struct Readiness {
 #[OpenApi]
 impl Health {
     /// Whether the process lives
-    #[oai(
-        path = "/health/live",
-        method = "get",
-        operation_id = "show_liveness",
-        tag = "Tag::Health"
-    )]
+    #[oai(path = "/health/live", method = "get", operation_id = "show_liveness", tag = "Tag::Health")]
     async fn show_liveness(&self) -> Result<Found<Liveness>, Problem> {
         Ok(live())
     }
 
     /// Whether the process can do its work
-    #[oai(
-        path = "/health/ready",
-        method = "get",
-        operation_id = "show_readiness",
-        tag = "Tag::Health"
-    )]
+    #[oai(path = "/health/ready", method = "get", operation_id = "show_readiness", tag = "Tag::Health")]
     async fn show_readiness(&self) -> Result<Either<Found<Readiness>, Answer<503, Readiness>>, Problem> {
         Ok(ready(&self.0).await)
     }
@@ -82,9 +72,7 @@ pub fn ready_endpoint(app: App) -> impl Endpoint<Output = Response> {
 }
 
 fn live() -> Found<Liveness> {
-    Answer(Liveness {
-        status: "ok".to_owned(),
-    })
+    Answer(Liveness { status: "ok".to_owned() })
 }
 
 async fn ready(app: &App) -> Either<Found<Readiness>, Answer<503, Readiness>> {

@@ -4,7 +4,6 @@
 //! what it is not sure of.
 
 use chrono_tz::Tz;
-use poem::Request;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde_json::Value;
@@ -150,19 +149,14 @@ impl Pos {
         let context = self.0.context();
         let system = systems::visible(context, &caller, system_id.0).await?;
         if system.system_type != SystemType::Pos {
-            let detail = format!(
-                "system `{}` is of type `{}`; expected `pos`",
-                system.name, system.system_type
-            );
+            let detail =
+                format!("system `{}` is of type `{}`; expected `pos`", system.name, system.system_type);
             return Err(Problem::bad_request("wrong_system_type", detail));
         }
         let store = &context.store;
         let now = store.clock().now();
         let incoming = incoming(&system, body.value, body.raw, now)?;
-        let stores = StoreMap {
-            by_shop: system.store_map.0.clone(),
-            default: system.store_id.clone(),
-        };
+        let stores = StoreMap { by_shop: system.store_map.0.clone(), default: system.store_id.clone() };
         let batch = Batch {
             system_id: system.id,
             stores: &stores,
@@ -172,9 +166,7 @@ impl Pos {
             force: false,
         };
         let mut tx = store.begin().await?;
-        let (row, is_new) = pos_transactions::insert_one(&mut tx, batch, incoming)
-            .await
-            .map_err(refused)?;
+        let (row, is_new) = pos_transactions::insert_one(&mut tx, batch, incoming).await.map_err(refused)?;
         if is_new {
             let id = row.id.to_string();
             let mut entry = caller.audit("transaction.create", "pos_transaction", &id);
@@ -197,7 +189,6 @@ impl Pos {
     #[expect(clippy::too_many_arguments, reason = "one per query parameter")]
     async fn list_transactions(
         &self,
-        request: &Request,
         caller: Caller,
         store_id: Query<Option<Text<64>>>,
         system_id: Query<Option<Uuid>>,
@@ -216,13 +207,7 @@ impl Pos {
         };
         let rows = pos_transactions::list(self.0.store(), &filter).await?;
         let position = |row: &PosTransaction| (row.transaction_time, row.id);
-        Ok(Page::new(
-            rows,
-            wanted,
-            request.original_uri(),
-            position,
-            TransactionAnswer::new,
-        ))
+        Ok(Page::new(rows, wanted, &caller.origin.uri, position, TransactionAnswer::new))
     }
 }
 
@@ -243,10 +228,7 @@ fn incoming(
         |field: &str, money: Option<Money>| match money.map_or(Ok(0), |money| money.minor(currency)) {
             Ok(minor) => minor,
             Err(error) => {
-                errors.push(FieldError {
-                    field: field.to_owned(),
-                    detail: error.to_string(),
-                });
+                errors.push(FieldError { field: field.to_owned(), detail: error.to_string() });
                 0
             }
         };
@@ -256,22 +238,16 @@ fn incoming(
         return Err(Problem::invalid(errors));
     }
     let zone: Tz = system.timezone.parse().unwrap_or(Tz::UTC);
-    let phone = new
-        .customer
-        .as_ref()
-        .and_then(|customer| match customer.0.get("phone") {
-            Some(Value::String(phone)) if !phone.is_empty() => Some(phone.clone()),
-            _ => None,
-        });
-    let items = new
-        .items
-        .map(|items| Value::Array(items.into_iter().map(|item| Value::Object(item.0)).collect()));
+    let phone = new.customer.as_ref().and_then(|customer| match customer.0.get("phone") {
+        Some(Value::String(phone)) if !phone.is_empty() => Some(phone.clone()),
+        _ => None,
+    });
+    let items =
+        new.items.map(|items| Value::Array(items.into_iter().map(|item| Value::Object(item.0)).collect()));
     Ok(IncomingTransaction {
         external_id: new.transaction_id.0,
         order_number: new.order_number.map(|text| text.0),
-        transaction_type: new
-            .transaction_type
-            .map_or(TransactionType::Sale, |choice| choice.0),
+        transaction_type: new.transaction_type.map_or(TransactionType::Sale, |choice| choice.0),
         currency,
         subtotal,
         tax,

@@ -8,6 +8,7 @@ use std::fmt;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError};
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Body, Response};
+use poem_openapi::error::{ParseParamError, ParsePathError};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, Object};
@@ -65,14 +66,7 @@ struct ProblemBody {
 impl Problem {
     /// Any refusal.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            errors: Vec::new(),
-            retry_after_secs: None,
-            allow: None,
-        }
+        Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after_secs: None, allow: None }
     }
 
     /// The request cannot be understood.
@@ -92,11 +86,7 @@ impl Problem {
 
     /// The thing does not exist, or not for this caller: both look the same from outside.
     pub fn not_found(what: impl fmt::Display) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("{what} does not exist"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("{what} does not exist"))
     }
 
     /// The change contradicts what is there.
@@ -106,22 +96,14 @@ impl Problem {
 
     /// Fields hold values that they may not hold.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        let fields = errors
-            .iter()
-            .map(|error| format!("`{}` {}", error.field, error.detail));
+        let fields = errors.iter().map(|error| format!("`{}` {}", error.field, error.detail));
         let detail = fields.collect::<Vec<_>>().join("; ");
-        Self {
-            errors,
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_values", detail)
-        }
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_values", detail) }
     }
 
     /// One field holds a value that it may not hold.
     pub fn invalid_field(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::invalid(vec![FieldError {
-            field: field.into(),
-            detail: detail.into(),
-        }])
+        Self::invalid(vec![FieldError { field: field.into(), detail: detail.into() }])
     }
 
     /// It may go better in a few seconds.
@@ -169,10 +151,8 @@ impl Problem {
             errors: (!self.errors.is_empty()).then_some(self.errors),
         };
         let body = serde_json::to_vec(&body).expect("texts and numbers always serialise");
-        let mut response = Response::builder()
-            .status(self.status)
-            .content_type(CONTENT_TYPE)
-            .body(Body::from(body));
+        let mut response =
+            Response::builder().status(self.status).content_type(CONTENT_TYPE).body(Body::from(body));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -180,10 +160,7 @@ impl Problem {
         if let Some(secs) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
-        if let Some(allow) = self
-            .allow
-            .and_then(|methods| HeaderValue::from_str(&methods).ok())
-        {
+        if let Some(allow) = self.allow.and_then(|methods| HeaderValue::from_str(&methods).ok()) {
             headers.insert(header::ALLOW, allow);
         }
         response
@@ -229,11 +206,9 @@ impl From<StoreError> for Problem {
 impl From<ReadBodyError> for Problem {
     fn from(error: ReadBodyError) -> Self {
         match error {
-            ReadBodyError::PayloadTooLarge => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                "the body is larger than allowed",
-            ),
+            ReadBodyError::PayloadTooLarge => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than allowed")
+            }
             ReadBodyError::Io(_) => Self::bad_request("body_incomplete", "the body ended too early"),
             other => Self::bad_request("malformed_body", other.to_string()),
         }
@@ -251,24 +226,38 @@ pub fn from_poem(error: poem::Error) -> Problem {
         tracing::error!(error = %error, "request failed");
         return Problem::internal();
     }
+    if let Some(ParseParamError { name, reason }) = error.downcast_ref() {
+        return Problem::invalid_field(*name, plain(reason));
+    }
+    if error.is::<ParsePathError>() {
+        // An id that cannot be one names nothing.
+        return Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "the path holds something that is not an id",
+        );
+    }
     if error.is::<NotFoundError>() {
         return no_such_route();
     }
-    let code = if error.is::<MethodNotAllowedError>() {
-        "method_not_allowed"
-    } else if error.is::<poem_openapi::error::ParsePathError>() {
-        // An id that cannot be one names nothing.
-        return Problem::new(StatusCode::NOT_FOUND, "not_found", error.to_string());
-    } else if error.is::<poem_openapi::error::ParseParamError>() {
-        return Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid_values",
-            error.to_string(),
-        );
-    } else {
-        "bad_request"
-    };
+    let code = if error.is::<MethodNotAllowedError>() { "method_not_allowed" } else { "bad_request" };
     Problem::new(status, code, error.to_string())
+}
+
+/// Takes off what the framework puts around a message: type names that mean nothing to a caller, and
+/// the value that was sent.
+pub fn plain(message: &str) -> String {
+    let mut message = message;
+    if let Some(rest) = message.strip_prefix("Expected input type \"") {
+        let expected = rest.split('"').next().unwrap_or_default();
+        return format!("is not of the type `{expected}`");
+    }
+    while let Some((_, rest)) =
+        message.strip_prefix("failed to parse \"").and_then(|message| message.split_once("\": "))
+    {
+        message = rest;
+    }
+    message.split(" (occurred while parsing").next().unwrap_or_default().to_owned()
 }
 
 /// There is nothing at this path.
@@ -288,10 +277,7 @@ impl ApiResponse for Problem {
                 description: "What went wrong.",
                 status: None,
                 status_range: None,
-                content: vec![MetaMediaType {
-                    content_type: CONTENT_TYPE,
-                    schema: schema(),
-                }],
+                content: vec![MetaMediaType { content_type: CONTENT_TYPE, schema: schema() }],
                 headers: vec![],
             }],
         }

@@ -1,6 +1,5 @@
 //! Runs, which the seed calls sync logs: list, show with attempts and failures, cancel, retry.
 
-use poem::Request;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
@@ -172,16 +171,10 @@ impl RunAnswer {
 #[OpenApi]
 impl Runs {
     /// List runs
-    #[oai(
-        path = "/integrations/sync-logs",
-        method = "get",
-        operation_id = "list_runs",
-        tag = "Tag::Runs"
-    )]
+    #[oai(path = "/integrations/sync-logs", method = "get", operation_id = "list_runs", tag = "Tag::Runs")]
     #[expect(clippy::too_many_arguments, reason = "one per query parameter")]
     async fn list_runs(
         &self,
-        request: &Request,
         caller: Caller,
         system_id: Query<Option<Uuid>>,
         sync_type: Query<Option<Text<100>>>,
@@ -200,9 +193,7 @@ impl Runs {
         };
         let rows = sync_logs::list(self.0.store(), &filter).await?;
         let position = |row: &Run| (row.created_at, row.id.0);
-        Ok(Page::new(rows, wanted, request.original_uri(), position, |row| {
-            RunAnswer::new(&row)
-        }))
+        Ok(Page::new(rows, wanted, &caller.origin.uri, position, |row| RunAnswer::new(&row)))
     }
 
     /// Show a run with its attempts and failures
@@ -226,10 +217,7 @@ impl Runs {
         Ok(Answer(RunDetail {
             run: RunAnswer::new(&run),
             attempts: attempts.collect(),
-            failures: failures
-                .into_iter()
-                .map(|failure| failure_answer(failure, samples))
-                .collect(),
+            failures: failures.into_iter().map(|failure| failure_answer(failure, samples)).collect(),
             parameters: column(&run.parameters),
             request_data: column(&run.request_data).filter(|_| samples),
             response_data: column(&run.response_data).filter(|_| samples),
@@ -252,10 +240,7 @@ impl Runs {
         let reason = format!("cancelled by `{}`", caller.username);
         let cancelled = sync_logs::cancel(&mut tx, run.id, &reason, context.clock().now()).await?;
         let Some(cancelled) = cancelled else {
-            let detail = format!(
-                "the run has ended as `{}`; there is nothing to cancel",
-                run.status
-            );
+            let detail = format!("the run has ended as `{}`; there is nothing to cancel", run.status);
             return Err(Problem::conflict("run_ended", detail));
         };
         let id = run.id.to_string();
@@ -284,18 +269,14 @@ impl Runs {
         tx.commit().await?;
         enqueue::ring(context, wish.kind.lane(wish.trigger), &[enqueued]).await;
         let retry = enqueued.run().unwrap_or(run.id);
-        Ok(Answer(RunAnswer::new(
-            &sync_logs::get(&context.store, retry).await?,
-        )))
+        Ok(Answer(RunAnswer::new(&sync_logs::get(&context.store, retry).await?)))
     }
 }
 
 /// The run, if it exists for this caller.
 async fn visible(context: &Context, caller: &Caller, id: Uuid) -> Result<Run, Problem> {
     let missing = || Problem::not_found(format_args!("run `{id}`"));
-    let run = sync_logs::find(&context.store, RunId(id))
-        .await?
-        .ok_or_else(missing)?;
+    let run = sync_logs::find(&context.store, RunId(id)).await?.ok_or_else(missing)?;
     if caller.scope().is_none() {
         return Ok(run);
     }
@@ -313,15 +294,9 @@ fn retry_wish(run: &Run, caller: &Caller) -> Result<Wish, Problem> {
     let (Some(kind @ (Kind::ConnectionTest | Kind::Pull)), Some(system)) =
         (Kind::parse(&run.kind), run.system_id)
     else {
-        return Err(not_retryable(format!(
-            "a run of kind `{}` is not repeated by hand",
-            run.kind
-        )));
+        return Err(not_retryable(format!("a run of kind `{}` is not repeated by hand", run.kind)));
     };
-    if !matches!(
-        run.status,
-        SyncStatus::Failed | SyncStatus::Partial | SyncStatus::Cancelled
-    ) {
+    if !matches!(run.status, SyncStatus::Failed | SyncStatus::Partial | SyncStatus::Cancelled) {
         let detail = format!(
             "the run is `{}`; only one that failed, was cancelled or is partial is repeated",
             run.status
@@ -335,11 +310,7 @@ fn retry_wish(run: &Run, caller: &Caller) -> Result<Wish, Problem> {
             Problem::internal()
         })?,
     };
-    let trigger = if parameters.is_backfill() {
-        Trigger::Backfill
-    } else {
-        Trigger::Manual
-    };
+    let trigger = if parameters.is_backfill() { Trigger::Backfill } else { Trigger::Manual };
     Ok(Wish {
         kind,
         trigger,

@@ -72,10 +72,7 @@ pub struct Success {
 impl Success {
     /// It was done.
     pub fn answer(message: impl Into<String>) -> Found<Self> {
-        Answer(Self {
-            success: true,
-            message: message.into(),
-        })
+        Answer(Self { success: true, message: message.into() })
     }
 }
 
@@ -109,23 +106,14 @@ impl<A: ApiResponse> ApiResponse for WithCookie<A> {
 #[OpenApi]
 impl Session {
     /// Sign in
-    #[oai(
-        path = "/auth/login",
-        method = "post",
-        operation_id = "sign_in",
-        tag = "Tag::Session"
-    )]
+    #[oai(path = "/auth/login", method = "post", operation_id = "sign_in", tag = "Tag::Session")]
     async fn sign_in(
         &self,
         request: &Request,
         origin: Origin,
         body: Body<Credentials>,
     ) -> Result<WithCookie<Found<SessionAnswer>>, Problem> {
-        let Credentials {
-            username,
-            password,
-            cookie,
-        } = body.value;
+        let Credentials { username, password, cookie } = body.value;
         let settings = self.0.settings();
         let attempt = auth::Attempt {
             username: &username.0,
@@ -148,46 +136,25 @@ impl Session {
             let secs = i64::from(settings.auth.session_hours) * 3600;
             set_cookie(token, secs, &settings.server.public_url)
         });
-        Ok(WithCookie {
-            answer: Answer(answer),
-            cookie,
-        })
+        Ok(WithCookie { answer: Answer(answer), cookie })
     }
 
     /// Sign out
-    #[oai(
-        path = "/auth/logout",
-        method = "post",
-        operation_id = "sign_out",
-        tag = "Tag::Session"
-    )]
+    #[oai(path = "/auth/logout", method = "post", operation_id = "sign_out", tag = "Tag::Session")]
     async fn sign_out(&self, caller: Caller) -> Result<WithCookie<Found<Success>>, Problem> {
         let store = self.0.store();
         let mut tx = store.begin().await?;
         sessions::end(&mut tx, store.clock(), caller.session_id).await?;
         let id = caller.user_id.to_string();
-        audit_logs::insert(
-            &mut tx,
-            store.clock(),
-            caller.audit("session.sign_out", "user", &id),
-        )
-        .await?;
+        audit_logs::insert(&mut tx, store.clock(), caller.audit("session.sign_out", "user", &id)).await?;
         tx.commit().await?;
         // Takes the cookie away where there is one.
         let cookie = Some(set_cookie("", 0, &self.0.settings().server.public_url));
-        Ok(WithCookie {
-            answer: Success::answer("signed out"),
-            cookie,
-        })
+        Ok(WithCookie { answer: Success::answer("signed out"), cookie })
     }
 
     /// Who am I
-    #[oai(
-        path = "/auth/me",
-        method = "get",
-        operation_id = "show_me",
-        tag = "Tag::Session"
-    )]
+    #[oai(path = "/auth/me", method = "get", operation_id = "show_me", tag = "Tag::Session")]
     async fn show_me(&self, caller: Caller) -> Result<Found<UserAnswer>, Problem> {
         Ok(Answer(UserAnswer {
             id: caller.user_id.to_string(),
@@ -208,11 +175,7 @@ fn user_answer(user: &User) -> UserAnswer {
 }
 
 fn set_cookie(token: &str, max_age_secs: i64, public_url: &str) -> String {
-    let secure = if public_url.starts_with("https:") {
-        "; Secure"
-    } else {
-        ""
-    };
+    let secure = if public_url.starts_with("https:") { "; Secure" } else { "" };
     format!("{COOKIE}={token}; Path=/; Max-Age={max_age_secs}; HttpOnly; SameSite=Strict{secure}")
 }
 
@@ -220,12 +183,10 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::WrongCredentials => Self::unauthorized("wrong_credentials", refusal.to_string()),
-            Refusal::TooMany => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_sign_ins",
-                refusal.to_string(),
-            )
-            .retry_later(),
+            Refusal::TooMany => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_sign_ins", refusal.to_string())
+                    .retry_later()
+            }
             Refusal::Store(error) => error.into(),
         }
     }

@@ -4,7 +4,6 @@
 //! `systems/answer.rs`. Secrets go in and never out. Whatever concerns a system of another store does not
 //! exist for a caller who has a store.
 
-use poem::Request;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
 use uuid::Uuid;
@@ -32,6 +31,7 @@ use testing::TestAnswer;
 
 pub mod answer;
 pub mod change;
+mod secrets;
 mod starting;
 pub mod testing;
 
@@ -73,12 +73,7 @@ impl Systems {
         body: Body<NewSystem>,
     ) -> Result<Found<SystemAnswer>, Problem> {
         let context = self.0.context();
-        let NewSystem {
-            name,
-            system_type,
-            provider,
-            ..
-        } = &body.value;
+        let NewSystem { name, system_type, provider, .. } = &body.value;
         let mut system = external_systems::blank(&context.store, &name.0, system_type.0, &provider.0);
         system.created_by = Some(caller.user_id);
         system.store_id = caller.store_id.clone();
@@ -102,7 +97,6 @@ impl Systems {
     #[expect(clippy::too_many_arguments, reason = "one per query parameter")]
     async fn list_systems(
         &self,
-        request: &Request,
         caller: Caller,
         #[oai(name = "type")] system_type: Query<Option<Choice<SystemType>>>,
         store_id: Query<Option<Text<64>>>,
@@ -121,9 +115,7 @@ impl Systems {
         };
         let rows = external_systems::list(self.0.store(), &filter).await?;
         let position = |row: &ExternalSystem| (row.created_at, row.id.0);
-        Ok(Page::new(rows, wanted, request.original_uri(), position, |row| {
-            SystemAnswer::new(&row)
-        }))
+        Ok(Page::new(rows, wanted, &caller.origin.uri, position, |row| SystemAnswer::new(&row)))
     }
 
     /// Show a system
@@ -184,10 +176,7 @@ impl Systems {
         external_systems::delete(&mut tx, &system, now).await?;
         audit(&mut tx, context, &caller, "system.delete", &system).await?;
         tx.commit().await?;
-        Ok(Success::answer(format!(
-            "system `{}` is deleted; its records are kept",
-            system.name
-        )))
+        Ok(Success::answer(format!("system `{}` is deleted; its records are kept", system.name)))
     }
 
     /// Pause a system
@@ -229,9 +218,7 @@ impl Systems {
         system.paused_note = None;
         // The scheduler gives it a fresh slot: what was missed is one run, not many.
         change::unschedule(&mut system);
-        self.save(&caller, "system.resume", system, None)
-            .await
-            .map(Answer)
+        self.save(&caller, "system.resume", system, None).await.map(Answer)
     }
 
     /// Test the connection
@@ -269,9 +256,7 @@ impl Systems {
         body: Body<SyncRequest>,
     ) -> Result<Answer<202, StartedAnswer>, Problem> {
         let system = visible(self.0.context(), &caller, system_id.0).await?;
-        starting::start(self.0.context(), &caller, &system, body.value)
-            .await
-            .map(Answer)
+        starting::start(self.0.context(), &caller, &system, body.value).await.map(Answer)
     }
 
     async fn save(

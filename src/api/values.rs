@@ -63,13 +63,9 @@ impl<const MAX: usize> Text<MAX> {
         if text.trim().is_empty() {
             Err(ParseError::custom("is blank; expected a text"))
         } else if chars > MAX {
-            Err(ParseError::custom(format!(
-                "has {chars} characters; expected at most {MAX}"
-            )))
+            Err(ParseError::custom(format!("has {chars} characters; expected at most {MAX}")))
         } else if text.contains('\0') {
-            Err(ParseError::custom(
-                "holds a U+0000 character; expected plain text",
-            ))
+            Err(ParseError::custom("holds a U+0000 character; expected plain text"))
         } else {
             Ok(Self(text))
         }
@@ -109,9 +105,9 @@ impl ParseFromJSON for SecretText {
             Some(Value::String(text)) if text.is_empty() => {
                 Err(ParseError::custom("is empty; expected a secret"))
             }
-            Some(Value::String(text)) if text.len() > SECRET_CHARS_MAX => Err(ParseError::custom(format!(
-                "is too long; expected at most {SECRET_CHARS_MAX} bytes"
-            ))),
+            Some(Value::String(text)) if text.len() > SECRET_CHARS_MAX => {
+                Err(ParseError::custom(format!("is too long; expected at most {SECRET_CHARS_MAX} bytes")))
+            }
             Some(Value::String(text)) => Ok(Self(SecretString::from(text))),
             None => Err(missing()),
             Some(other) => Err(wrong_type("a text", &other)),
@@ -149,9 +145,7 @@ impl<const MIN: i64, const MAX: i64> Whole<MIN, MAX> {
     fn check(number: Option<i64>) -> ParseResult<Self> {
         match number {
             Some(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
-            _ => Err(ParseError::custom(format!(
-                "is not a whole number between {MIN} and {MAX}"
-            ))),
+            _ => Err(ParseError::custom(format!("is not a whole number between {MIN} and {MAX}"))),
         }
     }
 }
@@ -194,9 +188,7 @@ impl ParseFromJSON for Time {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         match LocalTime::parse_from_json(value).map_err(ParseError::propagate)? {
             LocalTime::Instant(at) => Ok(Self(at)),
-            LocalTime::Wall(_) => Err(ParseError::custom(
-                "names no zone; expected `2024-02-15T10:00:00Z`",
-            )),
+            LocalTime::Wall(_) => Err(ParseError::custom("names no zone; expected `2024-02-15T10:00:00Z`")),
         }
     }
 }
@@ -241,11 +233,7 @@ impl LocalTime {
         let wall = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
             .iter()
             .find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
-        let day = || {
-            NaiveDate::parse_from_str(text, "%Y-%m-%d")
-                .ok()?
-                .and_hms_opt(0, 0, 0)
-        };
+        let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
         wall.or_else(day).map(Self::Wall)
     }
 }
@@ -400,17 +388,10 @@ inline_type!([T: Named] Choice<T>, T::NAME, MetaSchema {
 
 impl<T: Named> Choice<T> {
     fn parse(text: &str) -> ParseResult<Self> {
-        T::all()
-            .iter()
-            .find(|value| value.text() == text)
-            .map(|value| Self(*value))
-            .ok_or_else(|| {
-                let all = T::all()
-                    .iter()
-                    .map(|value| format!("`{}`", value.text()))
-                    .collect::<Vec<_>>();
-                ParseError::custom(format!("is not one of {}", all.join(", ")))
-            })
+        T::all().iter().find(|value| value.text() == text).map(|value| Self(*value)).ok_or_else(|| {
+            let all = T::all().iter().map(|value| format!("`{}`", value.text())).collect::<Vec<_>>();
+            ParseError::custom(format!("is not one of {}", all.join(", ")))
+        })
     }
 }
 
@@ -464,11 +445,11 @@ mod tests {
 
     #[test]
     fn a_number_is_no_text_and_what_was_sent_is_not_repeated() {
-        insta::assert_snapshot!(refusal::<Text<5>>(json!(5)), @"");
-        insta::assert_snapshot!(refusal::<Text<5>>(json!("  ")), @"");
-        insta::assert_snapshot!(refusal::<Text<5>>(json!("123456")), @"");
-        insta::assert_snapshot!(refusal::<SecretText>(json!(["hunter2"])), @"");
-        insta::assert_snapshot!(refusal::<Choice<TransactionType>>(json!("gift")), @"");
+        insta::assert_snapshot!(refusal::<Text<5>>(json!(5)), @r#"failed to parse "text": is a number; expected a text"#);
+        insta::assert_snapshot!(refusal::<Text<5>>(json!("  ")), @r#"failed to parse "text": is blank; expected a text"#);
+        insta::assert_snapshot!(refusal::<Text<5>>(json!("123456")), @r#"failed to parse "text": has 6 characters; expected at most 5"#);
+        insta::assert_snapshot!(refusal::<SecretText>(json!(["hunter2"])), @r#"failed to parse "secret": is a list; expected a text"#);
+        insta::assert_snapshot!(refusal::<Choice<TransactionType>>(json!("gift")), @r#"failed to parse "transaction_type": is not one of `sale`, `refund`, `void`"#);
         assert!(Text::<5>::parse_from_json(Some(json!("五个汉字吧"))).is_ok());
     }
 
@@ -479,37 +460,18 @@ mod tests {
         let sent: Value = serde_json::from_str("{\"total\": 0.10}").unwrap();
         let parsed = Money::parse_from_json(Some(sent["total"].clone())).unwrap();
         assert_eq!(parsed.minor(Currency::CNY), Ok(10));
-        assert_eq!(
-            Money::parse_from_json(Some(json!("12.5")))
-                .unwrap()
-                .minor(Currency::CNY),
-            Ok(1250)
-        );
+        assert_eq!(Money::parse_from_json(Some(json!("12.5"))).unwrap().minor(Currency::CNY), Ok(1250));
         assert!(Money::parse_from_json(Some(json!("NaN"))).is_err());
-        assert!(
-            Money::parse_from_json(Some(json!(0.125)))
-                .unwrap()
-                .minor(Currency::CNY)
-                .is_err()
-        );
+        assert!(Money::parse_from_json(Some(json!(0.125))).unwrap().minor(Currency::CNY).is_err());
     }
 
     #[test]
     fn a_wall_time_is_read_in_the_zone_of_the_system() {
         let zone: Tz = "Asia/Shanghai".parse().unwrap();
         let at = |text: &str| LocalTime::parse(text).map(|time| time.in_zone(zone).to_rfc3339());
-        assert_eq!(
-            at("2024-02-15T10:00:00").as_deref(),
-            Some("2024-02-15T02:00:00+00:00")
-        );
-        assert_eq!(
-            at("2024-02-15 10:00:00").as_deref(),
-            Some("2024-02-15T02:00:00+00:00")
-        );
-        assert_eq!(
-            at("2024-02-15T10:00:00Z").as_deref(),
-            Some("2024-02-15T10:00:00+00:00")
-        );
+        assert_eq!(at("2024-02-15T10:00:00").as_deref(), Some("2024-02-15T02:00:00+00:00"));
+        assert_eq!(at("2024-02-15 10:00:00").as_deref(), Some("2024-02-15T02:00:00+00:00"));
+        assert_eq!(at("2024-02-15T10:00:00Z").as_deref(), Some("2024-02-15T10:00:00+00:00"));
         assert_eq!(at("2024-02-15").as_deref(), Some("2024-02-14T16:00:00+00:00"));
         assert_eq!(at("yesterday"), None);
     }
@@ -518,15 +480,7 @@ mod tests {
     fn wall_times_at_a_change_of_clocks_have_one_meaning() {
         let zone: Tz = "Europe/Berlin".parse().unwrap();
         let at = |text: &str| LocalTime::parse(text).unwrap().in_zone(zone).to_rfc3339();
-        assert_eq!(
-            at("2024-03-31T02:30:00"),
-            "2024-03-31T01:00:00+00:00",
-            "skipped: the change itself"
-        );
-        assert_eq!(
-            at("2024-10-27T02:30:00"),
-            "2024-10-27T00:30:00+00:00",
-            "repeated: the first time"
-        );
+        assert_eq!(at("2024-03-31T02:30:00"), "2024-03-31T01:00:00+00:00", "skipped: the change itself");
+        assert_eq!(at("2024-10-27T02:30:00"), "2024-10-27T00:30:00+00:00", "repeated: the first time");
     }
 }

@@ -26,17 +26,10 @@ impl Lock {
                 .with_context(|| format!("making the folder `{}` for the database", folder.display()))?;
         }
         let path = beside(&database, "lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.with_context(|| format!("opening `{}`", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self {
-                database,
-                _file: file,
-            }),
+            Ok(()) => Ok(Self { database, _file: file }),
             Err(TryLockError::WouldBlock) => bail!(
                 "another process uses the database `{}`; a SQLite file serves one process, so stop that one or go to \
                  PostgreSQL",
@@ -87,8 +80,7 @@ fn read_key(path: &Path) -> anyhow::Result<SecretString> {
         "others may read the master key `{}`; expected mode 0600 (`chmod 600` it)",
         path.display()
     );
-    file.read_to_string(&mut text)
-        .with_context(|| format!("reading the master key `{}`", path.display()))?;
+    file.read_to_string(&mut text).with_context(|| format!("reading the master key `{}`", path.display()))?;
     Ok(SecretString::from(text.trim()))
 }
 
@@ -133,19 +125,11 @@ mod tests {
         let lock = Lock::of_database(&format!("sqlite:{}", folder.path().join("a.db").display())).unwrap();
         let made = master_key(&lock, false).unwrap();
         let path = folder.path().join("a.db.key");
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let read = master_key(&lock, true).unwrap();
         assert_eq!(made.expose_secret(), read.expose_secret());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(
-            master_key(&lock, true)
-                .unwrap_err()
-                .to_string()
-                .contains("chmod 600")
-        );
+        assert!(master_key(&lock, true).unwrap_err().to_string().contains("chmod 600"));
     }
 
     #[test]
@@ -159,11 +143,7 @@ mod tests {
 
     #[test]
     fn the_path_is_what_sqlx_makes_of_the_url() {
-        for url in [
-            "sqlite:data/z.db",
-            "sqlite://data/z.db",
-            "sqlite:data/z.db?mode=rwc",
-        ] {
+        for url in ["sqlite:data/z.db", "sqlite://data/z.db", "sqlite:data/z.db?mode=rwc"] {
             assert_eq!(path_of(url).unwrap(), Path::new("data/z.db"));
         }
         assert!(path_of("sqlite::memory:").is_err());

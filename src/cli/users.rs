@@ -44,11 +44,7 @@ pub(super) async fn run(command: UsersCommand, settings: &Settings) -> anyhow::R
     let opened = app::open_store(settings, zhilian_sync_store::Clock::system()).await?;
     let store = &opened.store;
     match command {
-        UsersCommand::Add {
-            username,
-            role,
-            store: store_id,
-        } => add(store, &username, role, store_id).await,
+        UsersCommand::Add { username, role, store: store_id } => add(store, &username, role, store_id).await,
         UsersCommand::Passwd { username } => set_password(store, &username).await,
         UsersCommand::List => list(store).await,
     }
@@ -57,20 +53,10 @@ pub(super) async fn run(command: UsersCommand, settings: &Settings) -> anyhow::R
 async fn add(store: &Store, username: &str, role: Role, store_id: Option<String>) -> anyhow::Result<()> {
     let hash = auth::hash(read_password()?).await?;
     let mut tx = store.begin().await?;
-    let new = NewUser {
-        username,
-        password_hash: &hash,
-        role,
-        store_id: store_id.as_deref(),
-    };
+    let new = NewUser { username, password_hash: &hash, role, store_id: store_id.as_deref() };
     let user = users::insert(&mut tx, store.clock(), new).await?;
     let id = user.id.to_string();
-    audit_logs::insert(
-        &mut tx,
-        store.clock(),
-        entry("user.add", &id, store_id.as_deref()),
-    )
-    .await?;
+    audit_logs::insert(&mut tx, store.clock(), entry("user.add", &id, store_id.as_deref())).await?;
     tx.commit().await?;
     println!("added `{}` as {role}", user.username);
     Ok(())
@@ -85,17 +71,9 @@ async fn set_password(store: &Store, username: &str) -> anyhow::Result<()> {
     users::set_password(&mut tx, store.clock(), user.id, &hash).await?;
     let ended = sessions::end_all_of_user(&mut tx, store.clock(), user.id).await?;
     let id = user.id.to_string();
-    audit_logs::insert(
-        &mut tx,
-        store.clock(),
-        entry("user.password", &id, user.store_id.as_deref()),
-    )
-    .await?;
+    audit_logs::insert(&mut tx, store.clock(), entry("user.password", &id, user.store_id.as_deref())).await?;
     tx.commit().await?;
-    println!(
-        "the password of `{}` is set; {ended} sessions ended",
-        user.username
-    );
+    println!("the password of `{}` is set; {ended} sessions ended", user.username);
     Ok(())
 }
 
@@ -136,9 +114,6 @@ fn read_password() -> anyhow::Result<SecretString> {
         println!("password (it will be seen on the screen; pipe it in where others look on):");
     }
     let mut line = String::new();
-    stdin
-        .lock()
-        .read_line(&mut line)
-        .context("reading the password from standard input")?;
+    stdin.lock().read_line(&mut line).context("reading the password from standard input")?;
     Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))
 }

@@ -32,19 +32,18 @@ pub(super) fn run(command: VendorsCommand, settings: &Settings) -> anyhow::Resul
             println!("{} manifests without mistakes", catalog(settings)?.names().len());
             Ok(ExitCode::SUCCESS)
         }
-        VendorsCommand::Check {
-            file: Some(file),
-            payloads,
-        } => Ok(match check_file(&file, payloads.as_deref()) {
-            Ok(report) => {
-                show(&report);
-                ExitCode::SUCCESS
-            }
-            Err(errors) => {
-                eprintln!("{errors}");
-                ExitCode::FAILURE
-            }
-        }),
+        VendorsCommand::Check { file: Some(file), payloads } => {
+            Ok(match check_file(&file, payloads.as_deref()) {
+                Ok(report) => {
+                    show(&report);
+                    ExitCode::SUCCESS
+                }
+                Err(errors) => {
+                    eprintln!("{errors}");
+                    ExitCode::FAILURE
+                }
+            })
+        }
     }
 }
 
@@ -69,20 +68,11 @@ fn list(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn streams(manifest: &Manifest) -> String {
-    manifest
-        .streams
-        .iter()
-        .map(|stream| stream.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+    manifest.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn show(report: &CheckReport) {
-    println!(
-        "`{}` has no mistakes; streams: {}",
-        report.manifest.name,
-        streams(&report.manifest)
-    );
+    println!("`{}` has no mistakes; streams: {}", report.manifest.name, streams(&report.manifest));
     for (file, mapped) in &report.payloads {
         println!(
             "  {file}: {} transactions, {} records, {} skipped, {} failed",

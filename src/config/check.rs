@@ -31,18 +31,13 @@ fn check_server(settings: &Settings, wrong: &mut Wrong) {
                 && url.query().is_none()
         });
         if !good {
-            let message = format!(
-                "`{}` is not an origin; expected `https://host` without a path",
-                server.public_url
-            );
+            let message =
+                format!("`{}` is not an origin; expected `https://host` without a path", server.public_url);
             wrong.push(("server.public_url", message));
         }
     }
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&settings.log.filter) {
-        wrong.push((
-            "log.filter",
-            format!("`{}` is not a filter: {error}", settings.log.filter),
-        ));
+        wrong.push(("log.filter", format!("`{}` is not a filter: {error}", settings.log.filter)));
     }
     let password = &settings.auth.admin_password;
     if !password.is_empty() && password.expose().chars().count() < crate::auth::PASSWORD_CHARS_MIN {
@@ -60,9 +55,7 @@ fn check_places(settings: &Settings, wrong: &mut Wrong) {
     }
     let url = settings.redis.url.expose();
     if !url.is_empty()
-        && !["redis://", "redis+unix://", "unix://"]
-            .iter()
-            .any(|scheme| url.starts_with(scheme))
+        && !["redis://", "redis+unix://", "unix://"].iter().any(|scheme| url.starts_with(scheme))
     {
         let expected = "not a Redis URL; expected `redis://host:6379/0`, or nothing for the queue inside";
         wrong.push(("redis.url", expected.to_owned()));
@@ -71,10 +64,7 @@ fn check_places(settings: &Settings, wrong: &mut Wrong) {
     if !key.is_empty()
         && let Err(error) = Vault::from_text(&SecretString::from(key.expose()))
     {
-        wrong.push((
-            "vault.master_key",
-            format!("{error}; `openssl rand -base64 32` makes one"),
-        ));
+        wrong.push(("vault.master_key", format!("{error}; `openssl rand -base64 32` makes one")));
     }
     let directory = &settings.vendors.directory;
     if !directory.is_empty() && !Path::new(directory).is_dir() {
@@ -102,10 +92,7 @@ fn check_times(settings: &Settings, wrong: &mut Wrong) {
     let engine = &settings.engine;
     let mut less = |key, small: u64, other: &str, large: u64| {
         if small >= large {
-            wrong.push((
-                key,
-                format!("`{small}` is not less than `{other}`, which is `{large}`"),
-            ));
+            wrong.push((key, format!("`{small}` is not less than `{other}`, which is `{large}`")));
         }
     };
     less(
@@ -114,18 +101,8 @@ fn check_times(settings: &Settings, wrong: &mut Wrong) {
         "half of engine.lease_secs",
         engine.lease_secs.div_ceil(2),
     );
-    less(
-        "engine.turn_secs",
-        engine.turn_secs,
-        "engine.job_timeout_secs",
-        engine.job_timeout_secs,
-    );
-    less(
-        "engine.job_timeout_secs",
-        engine.job_timeout_secs,
-        "queue.orphan_secs",
-        settings.queue.orphan_secs,
-    );
+    less("engine.turn_secs", engine.turn_secs, "engine.job_timeout_secs", engine.job_timeout_secs);
+    less("engine.job_timeout_secs", engine.job_timeout_secs, "queue.orphan_secs", settings.queue.orphan_secs);
     less(
         "engine.retry_initial_secs",
         engine.retry_initial_secs,
@@ -139,49 +116,14 @@ fn check_counts(settings: &Settings, wrong: &mut Wrong) {
     let (server, engine, vendors) = (&settings.server, &settings.engine, &settings.vendors);
     let (lanes, queue) = (&engine.concurrency, &settings.queue);
     let counts: &[(&'static str, u64, u64, u64)] = &[
-        (
-            "server.max_connections",
-            server.max_connections as u64,
-            1,
-            1_000_000,
-        ),
-        (
-            "server.request_timeout_secs",
-            server.request_timeout_secs,
-            1,
-            3600,
-        ),
+        ("server.max_connections", server.max_connections as u64, 1, 1_000_000),
+        ("server.request_timeout_secs", server.request_timeout_secs, 1, 3600),
         ("server.drain_secs", server.drain_secs, 0, 3600),
-        (
-            "server.body_bytes_max",
-            server.body_bytes_max as u64,
-            1024,
-            64 << 20,
-        ),
-        (
-            "server.test_waiters_max",
-            server.test_waiters_max as u64,
-            1,
-            10_000,
-        ),
-        (
-            "database.connections_max",
-            settings.database.connections_max.into(),
-            2,
-            1000,
-        ),
-        (
-            "database.acquire_timeout_secs",
-            settings.database.acquire_timeout_secs,
-            1,
-            600,
-        ),
-        (
-            "queue.memory_capacity",
-            queue.memory_capacity as u64,
-            1,
-            10_000_000,
-        ),
+        ("server.body_bytes_max", server.body_bytes_max as u64, 1024, 64 << 20),
+        ("server.test_waiters_max", server.test_waiters_max as u64, 1, 10_000),
+        ("database.connections_max", settings.database.connections_max.into(), 2, 1000),
+        ("database.acquire_timeout_secs", settings.database.acquire_timeout_secs, 1, 600),
+        ("queue.memory_capacity", queue.memory_capacity as u64, 1, 10_000_000),
         ("queue.poll_ms", queue.poll_ms, 1, 60_000),
         ("queue.response_timeout_secs", queue.response_timeout_secs, 1, 600),
         ("queue.connect_timeout_secs", queue.connect_timeout_secs, 1, 600),
@@ -190,60 +132,25 @@ fn check_counts(settings: &Settings, wrong: &mut Wrong) {
         ("engine.turn_secs", engine.turn_secs, 1, 86_400),
         ("engine.max_attempts", engine.max_attempts.into(), 1, 1000),
         ("engine.retry_initial_secs", engine.retry_initial_secs, 1, 86_400),
-        (
-            "engine.run_deadline_secs",
-            engine.run_deadline_secs,
-            60,
-            31_536_000,
-        ),
+        ("engine.run_deadline_secs", engine.run_deadline_secs, 60, 31_536_000),
         ("engine.stop_secs", engine.stop_secs, 0, 3600),
         ("engine.scheduler_tick_ms", engine.scheduler_tick_ms, 10, 60_000),
         ("engine.rering_secs", engine.rering_secs, 1, 86_400),
         ("engine.lane_high_water", engine.lane_high_water, 1, 100_000_000),
-        (
-            "engine.breaker_failures",
-            engine.breaker_failures.into(),
-            1,
-            1_000_000,
-        ),
-        (
-            "engine.breaker_cooldown_secs",
-            engine.breaker_cooldown_secs,
-            1,
-            31_536_000,
-        ),
+        ("engine.breaker_failures", engine.breaker_failures.into(), 1, 1_000_000),
+        ("engine.breaker_cooldown_secs", engine.breaker_cooldown_secs, 1, 31_536_000),
         ("engine.jitter_max_secs", engine.jitter_max_secs, 0, 86_400),
         ("engine.retention_days", engine.retention_days.into(), 1, 36_500),
         ("engine.concurrency.hooks", lanes.hooks as u64, 1, 1000),
-        (
-            "engine.concurrency.interactive",
-            lanes.interactive as u64,
-            1,
-            1000,
-        ),
+        ("engine.concurrency.interactive", lanes.interactive as u64, 1, 1000),
         ("engine.concurrency.syncs", lanes.syncs as u64, 1, 1000),
         ("engine.concurrency.upkeep", lanes.upkeep as u64, 1, 1000),
-        (
-            "vendors.connect_timeout_secs",
-            vendors.connect_timeout_secs,
-            1,
-            600,
-        ),
+        ("vendors.connect_timeout_secs", vendors.connect_timeout_secs, 1, 600),
         ("vendors.read_timeout_secs", vendors.read_timeout_secs, 1, 3600),
         ("vendors.timeout_secs", vendors.timeout_secs, 1, 3600),
-        (
-            "vendors.response_bytes_max",
-            vendors.response_bytes_max as u64,
-            1024,
-            1 << 30,
-        ),
+        ("vendors.response_bytes_max", vendors.response_bytes_max as u64, 1024, 1 << 30),
         ("vendors.pages_max", vendors.pages_max.into(), 1, 10_000_000),
-        (
-            "vendors.sample_bytes_max",
-            vendors.sample_bytes_max as u64,
-            0,
-            1 << 20,
-        ),
+        ("vendors.sample_bytes_max", vendors.sample_bytes_max as u64, 0, 1 << 20),
         ("auth.session_hours", settings.auth.session_hours.into(), 1, 8760),
     ];
     for &(key, value, least, most) in counts {

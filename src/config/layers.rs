@@ -21,12 +21,7 @@ const WELL_KNOWN: &[(&str, &str)] = &[
 ];
 
 /// Settings whose values must not be shown, and may be given as files.
-const SECRETS: &[&str] = &[
-    "database.url",
-    "redis.url",
-    "vault.master_key",
-    "auth.admin_password",
-];
+const SECRETS: &[&str] = &["database.url", "redis.url", "vault.master_key", "auth.admin_password"];
 
 /// What starts a setting in the environment. Other names that start with `ZHILIAN_` are not looked
 /// at: Kubernetes makes such variables for a service of that name.
@@ -43,12 +38,7 @@ pub(super) struct Layers {
 impl Layers {
     pub(super) fn over(defaults: &str) -> Self {
         let defaults: Table = defaults.parse().expect("a test reads the built-in settings");
-        Self {
-            merged: defaults.clone(),
-            defaults,
-            sources: BTreeMap::new(),
-            mistakes: Vec::new(),
-        }
+        Self { merged: defaults.clone(), defaults, sources: BTreeMap::new(), mistakes: Vec::new() }
     }
 
     pub(super) fn add_file(&mut self, path: &Path) {
@@ -86,10 +76,8 @@ impl Layers {
             let Some(plain) = name.strip_suffix("_FILE") else {
                 continue;
             };
-            let well_known = WELL_KNOWN
-                .iter()
-                .find(|(known, _)| *known == plain)
-                .map(|(_, key)| (*key).to_owned());
+            let well_known =
+                WELL_KNOWN.iter().find(|(known, _)| *known == plain).map(|(_, key)| (*key).to_owned());
             let Some(key) = well_known.or_else(|| secret_key_of(plain)) else {
                 continue;
             };
@@ -113,18 +101,11 @@ impl Layers {
         match Value::Table(self.merged.clone()).try_into::<Settings>() {
             Ok(settings) => {
                 for (key, message) in check::check(&settings) {
-                    let source = self
-                        .sources
-                        .get(key)
-                        .cloned()
-                        .unwrap_or_else(|| "built-in default".to_owned());
+                    let source =
+                        self.sources.get(key).cloned().unwrap_or_else(|| "built-in default".to_owned());
                     self.mistake(key, &source, message);
                 }
-                if self.mistakes.is_empty() {
-                    Ok(settings)
-                } else {
-                    Err(Mistakes(self.mistakes))
-                }
+                if self.mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(self.mistakes)) }
             }
             Err(error) => {
                 let message = error.message().to_owned();
@@ -167,11 +148,7 @@ impl Layers {
         match (address, port.trim().parse::<u16>()) {
             (Some(mut address), Ok(port)) => {
                 address.set_port(port);
-                self.set(
-                    "server.address",
-                    Value::String(address.to_string()),
-                    "environment `PORT`",
-                );
+                self.set("server.address", Value::String(address.to_string()), "environment `PORT`");
             }
             (_, Err(_)) => {
                 self.mistake(
@@ -205,11 +182,7 @@ impl Layers {
     }
 
     fn mistake(&mut self, key: &str, source: &str, message: String) {
-        self.mistakes.push(Mistake {
-            key: key.to_owned(),
-            source: source.to_owned(),
-            message,
-        });
+        self.mistakes.push(Mistake { key: key.to_owned(), source: source.to_owned(), message });
     }
 }
 
@@ -217,9 +190,7 @@ impl Layers {
 fn key_of(name: &str) -> Option<String> {
     let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase().replace("__", ".");
     // A secret's file is read by its own rule.
-    let is_file = key
-        .strip_suffix("_file")
-        .is_some_and(|plain| SECRETS.contains(&plain));
+    let is_file = key.strip_suffix("_file").is_some_and(|plain| SECRETS.contains(&plain));
     (!is_file).then_some(key)
 }
 
@@ -229,11 +200,7 @@ fn secret_key_of(name: &str) -> Option<String> {
 
 fn collect_leaves(prefix: &str, table: &Table, leaves: &mut Vec<(String, Value)>) {
     for (name, value) in table {
-        let key = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         match value {
             Value::Table(inner) => collect_leaves(&key, inner, leaves),
             other => leaves.push((key, other.clone())),
@@ -244,11 +211,7 @@ fn collect_leaves(prefix: &str, table: &Table, leaves: &mut Vec<(String, Value)>
 fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     let (first, rest) = key.split_once('.').unwrap_or((key, ""));
     let value = table.get(first)?;
-    if rest.is_empty() {
-        Some(value)
-    } else {
-        lookup(value.as_table()?, rest)
-    }
+    if rest.is_empty() { Some(value) } else { lookup(value.as_table()?, rest) }
 }
 
 fn put(table: &mut Table, key: &str, value: Value) -> Result<(), String> {

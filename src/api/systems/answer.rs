@@ -129,11 +129,7 @@ impl SystemAnswer {
     /// What one system shows: also what its vendor has to offer, and what is missing.
     pub fn detailed(system: &ExternalSystem, vendors: &Vendors) -> Self {
         let (streams, setup_problems) = change::setup(system, vendors);
-        Self {
-            streams: Some(streams),
-            setup_problems: Some(setup_problems),
-            ..Self::new(system)
-        }
+        Self { streams: Some(streams), setup_problems: Some(setup_problems), ..Self::new(system) }
     }
 
     /// Names the fields of a request that mean nothing here.
@@ -145,9 +141,7 @@ impl SystemAnswer {
 }
 
 fn map_of(map: &std::collections::BTreeMap<String, String>) -> Map<String, Value> {
-    map.iter()
-        .map(|(shop, store)| (shop.clone(), Value::String(store.clone())))
-        .collect()
+    map.iter().map(|(shop, store)| (shop.clone(), Value::String(store.clone()))).collect()
 }
 
 const fn health(system: &ExternalSystem) -> &'static str {

@@ -1,43 +1,18 @@
-//! What a request may make of a system, and what that needs.
-//!
-//! Secrets that stand in `config` are taken out and sealed with the others. A change of host, provider or
-//! authentication must bring the credentials along: otherwise whoever may change a system could send its
-//! secrets to a host of their own.
+//! What a request may make of a system: place, words, schedule; secrets are in `secrets.rs` beside it.
 
-use std::collections::BTreeMap;
-
-use poem::http::StatusCode;
 use poem_openapi::types::MaybeUndefined;
-use secrecy::SecretString;
-use serde_json::{Map, Value};
 use url::Url;
 use zhilian_sync_jobs::Context;
 use zhilian_sync_jobs::schedule::Schedule;
-use zhilian_sync_jobs::vendor::{Manifest, Vendors};
-use zhilian_sync_store::external_systems::{self, ExternalSystem};
+use zhilian_sync_jobs::vendor::Vendors;
+use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::{Currency, SystemStatus, SystemType};
 
+use super::secrets;
 use crate::api::body::request_body;
 use crate::api::caller::Caller;
 use crate::api::problem::{FieldError, Problem};
 use crate::api::values::{Choice, Fields, Flag, SecretText, Text, Whole};
-
-/// Names under which secrets are kept, whatever the vendor: the seed's own two.
-const SEED_CREDENTIALS: &[&str] = &["api_key", "api_secret"];
-/// A top-level key of `config` with one of these in its name holds a secret if it holds a text.
-const SECRET_WORDS: &[&str] = &[
-    "secret",
-    "token",
-    "password",
-    "passwd",
-    "api_key",
-    "apikey",
-    "private_key",
-    "access_key",
-    "app_key",
-];
-/// The name of the only webhook secret that this route sets.
-const WEBHOOK_SECRET: &str = "default";
 
 type Interval = Whole<10, 31_536_000>;
 type Url2000 = Text<2000>;
@@ -173,7 +148,7 @@ pub(super) fn update(
     apply_place(caller, system, &update)?;
     apply_words(system, &update, &mut errors);
     apply_schedule(system, &update, &mut errors);
-    let given = take_secrets(context, system, &mut update, &mut errors);
+    let given = secrets::take(context, system, &mut update, &mut errors);
     if let Some(config) = update.config {
         system.config.0 = config.0;
     }
@@ -181,7 +156,7 @@ pub(super) fn update(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    seal(context, &before, system, given)?;
+    secrets::seal(context, &before, system, given)?;
     let status = update.status.map(|choice| choice.0);
     let effective = status.unwrap_or(system.status);
     if needs_new_schedule(&before, system) || effective != before.status {
@@ -201,44 +176,24 @@ pub(super) fn setup(system: &ExternalSystem, vendors: &Vendors) -> (Vec<String>,
     let manifest = match vendors.catalog().resolve(&system.provider, &system.config) {
         Ok(manifest) => manifest,
         Err(errors) => {
-            return (
-                Vec::new(),
-                vec![format!("the settings in `config` have mistakes: {errors}")],
-            );
+            return (Vec::new(), vec![format!("the settings in `config` have mistakes: {errors}")]);
         }
     };
     let mut missing = Vec::new();
     if manifest.endpoint.is_none() && system.api_endpoint.is_none() {
         missing.push("`api_endpoint` is missing; give the address at which the vendor answers".to_owned());
     }
-    for credential in manifest
-        .credentials
-        .iter()
-        .filter(|credential| credential.required)
-    {
+    for credential in manifest.credentials.iter().filter(|credential| credential.required) {
         if !system.credential_names.contains_key(&credential.name) {
-            missing.push(format!(
-                "the secret `{}` is missing ({})",
-                credential.name, credential.label
-            ));
+            missing.push(format!("the secret `{}` is missing ({})", credential.name, credential.label));
         }
     }
     for key in manifest.config.iter().filter(|key| key.required) {
         if !system.config.contains_key(&key.name) {
-            missing.push(format!(
-                "the setting `{}` is missing in `config` ({})",
-                key.name, key.label
-            ));
+            missing.push(format!("the setting `{}` is missing in `config` ({})", key.name, key.label));
         }
     }
-    (
-        manifest
-            .streams
-            .iter()
-            .map(|stream| stream.name.clone())
-            .collect(),
-        missing,
-    )
+    (manifest.streams.iter().map(|stream| stream.name.clone()).collect(), missing)
 }
 
 /// The store: a caller who has one can make and keep systems there only.
@@ -270,10 +225,7 @@ fn apply_words(system: &mut ExternalSystem, update: &SystemUpdate, errors: &mut 
     }
     set(&mut system.api_endpoint, &update.api_endpoint);
     set(&mut system.webhook_url, &update.webhook_url);
-    for (field, url) in [
-        ("api_endpoint", &system.api_endpoint),
-        ("webhook_url", &system.webhook_url),
-    ] {
+    for (field, url) in [("api_endpoint", &system.api_endpoint), ("webhook_url", &system.webhook_url)] {
         if let Some(problem) = url.as_deref().and_then(problem_of_url) {
             errors.push(error(field, problem));
         }
@@ -291,17 +243,15 @@ fn apply_words(system: &mut ExternalSystem, update: &SystemUpdate, errors: &mut 
                 Some(store) if !store.is_empty() => {
                     system.store_map.0.insert(shop.clone(), store.to_owned());
                 }
-                _ => errors.push(error(
-                    "store_map",
-                    "has a value that is no text; expected shop id → store id",
-                )),
+                _ => errors
+                    .push(error("store_map", "has a value that is no text; expected shop id → store id")),
             }
         }
     }
 }
 
 /// An address that we may call, without secrets in it: it is shown to everyone who sees the system.
-fn problem_of_url(text: &str) -> Option<&'static str> {
+pub(super) fn problem_of_url(text: &str) -> Option<&'static str> {
     match Url::parse(text) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
             Some("is not a web address; expected `https://host/path`")
@@ -326,10 +276,7 @@ fn apply_schedule(system: &mut ExternalSystem, update: &SystemUpdate, errors: &m
     }
     match (&update.sync_interval, &update.sync_cron) {
         (MaybeUndefined::Value(_), MaybeUndefined::Value(_)) => {
-            errors.push(error(
-                "sync_cron",
-                "is given together with `sync_interval`; give one of the two",
-            ));
+            errors.push(error("sync_cron", "is given together with `sync_interval`; give one of the two"));
         }
         (MaybeUndefined::Value(interval), _) => {
             system.sync_interval = Some(interval.0);
@@ -348,11 +295,7 @@ fn apply_schedule(system: &mut ExternalSystem, update: &SystemUpdate, errors: &m
             }
         }
     }
-    let checked = Schedule::parse(
-        system.sync_interval,
-        system.sync_cron.as_deref(),
-        &system.timezone,
-    );
+    let checked = Schedule::parse(system.sync_interval, system.sync_cron.as_deref(), &system.timezone);
     if let Err(problem) = checked {
         let field = match (system.timezone.parse::<chrono_tz::Tz>(), &system.sync_cron) {
             (Err(_), _) => "timezone",
@@ -370,152 +313,6 @@ fn needs_new_schedule(before: &ExternalSystem, after: &ExternalSystem) -> bool {
         || before.timezone != after.timezone
 }
 
-/// The secrets of a request: what is set, and what is taken away.
-#[derive(Default)]
-struct Given {
-    credentials: BTreeMap<String, Option<SecretString>>,
-    webhook: MaybeUndefined<SecretText>,
-}
-
-/// Takes every secret out of the request, wherever it stands, and the seed's four keys out of `config`.
-fn take_secrets(
-    context: &Context,
-    system: &mut ExternalSystem,
-    update: &mut SystemUpdate,
-    errors: &mut Vec<FieldError>,
-) -> Given {
-    let mut given = Given {
-        webhook: std::mem::take(&mut update.webhook_secret),
-        ..Given::default()
-    };
-    if let Some(config) = &mut update.config {
-        // The same four as at top level, where they win.
-        for (key, top, target) in [
-            ("api_endpoint", &update.api_endpoint, &mut system.api_endpoint),
-            ("webhook_url", &update.webhook_url, &mut system.webhook_url),
-        ] {
-            let Some(value) = config.0.remove(key) else {
-                continue;
-            };
-            if !top.is_undefined() {
-                continue;
-            }
-            match value {
-                Value::String(text) => match problem_of_url(&text) {
-                    None => *target = Some(text),
-                    Some(problem) => errors.push(error(&format!("config.{key}"), problem)),
-                },
-                Value::Null => *target = None,
-                _ => errors.push(error(&format!("config.{key}"), "is not a text")),
-            }
-        }
-        take_config_secrets(context, &system.provider, &mut config.0, &mut given, errors);
-    }
-    if let Some(credentials) = update.credentials.take() {
-        for (name, value) in credentials.0 {
-            match value {
-                Value::String(secret) if !secret.is_empty() => {
-                    given.credentials.insert(name, Some(SecretString::from(secret)));
-                }
-                Value::Null => {
-                    given.credentials.insert(name, None);
-                }
-                _ => errors.push(error(
-                    &format!("credentials.{name}"),
-                    "is not a text; expected a secret or null",
-                )),
-            }
-        }
-    }
-    for (name, value) in [
-        ("api_key", &mut update.api_key),
-        ("api_secret", &mut update.api_secret),
-    ] {
-        match std::mem::take(value) {
-            MaybeUndefined::Undefined => {}
-            MaybeUndefined::Null => drop(given.credentials.insert(name.to_owned(), None)),
-            MaybeUndefined::Value(secret) => drop(given.credentials.insert(name.to_owned(), Some(secret.0))),
-        }
-    }
-    given
-}
-
-fn take_config_secrets(
-    context: &Context,
-    provider: &str,
-    config: &mut Map<String, Value>,
-    given: &mut Given,
-    errors: &mut Vec<FieldError>,
-) {
-    let manifest = context.vendors.catalog().get(provider);
-    let declared_secret = |key: &str| {
-        manifest
-            .as_ref()
-            .is_some_and(|manifest| manifest.credentials.iter().any(|one| one.name == key))
-    };
-    let declared_setting = |key: &str| {
-        manifest
-            .as_ref()
-            .is_some_and(|manifest| manifest.config.iter().any(|one| one.name == key))
-    };
-    let keys: Vec<String> = config.keys().cloned().collect();
-    for key in keys {
-        let known = SEED_CREDENTIALS.contains(&key.as_str()) || declared_secret(&key);
-        let looks_secret = sounds_secret(&key) && !declared_setting(&key);
-        match config.get(&key) {
-            Some(Value::String(secret)) if (known || looks_secret) && !secret.is_empty() => {
-                let secret = SecretString::from(secret.as_str());
-                config.remove(&key);
-                if key == "webhook_secret" {
-                    if given.webhook.is_undefined() {
-                        given.webhook = MaybeUndefined::Value(SecretText(secret));
-                    }
-                } else {
-                    given.credentials.insert(key, Some(secret));
-                }
-            }
-            Some(Value::Null) if known => {
-                config.remove(&key);
-                given.credentials.insert(key, None);
-            }
-            Some(value) if known || holds_secret(value) => {
-                let detail = "holds a secret where it cannot be sealed; give it in `credentials` by its name";
-                errors.push(error(&format!("config.{key}"), detail));
-            }
-            _ => {}
-        }
-    }
-}
-
-fn sounds_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| key.contains(word))
-}
-
-/// Whether a text stands under a name that sounds secret, anywhere inside. References to credentials, as
-/// manifests write them, are not secrets.
-fn holds_secret(value: &Value) -> bool {
-    match value {
-        Value::Object(fields) => fields.iter().any(|(key, value)| match value {
-            Value::String(text) => {
-                [
-                    "password",
-                    "secret",
-                    "api_key",
-                    "api_secret",
-                    "access_token",
-                    "client_secret",
-                ]
-                .contains(&key.to_ascii_lowercase().as_str())
-                    && !text.contains('{')
-            }
-            other => holds_secret(other),
-        }),
-        Value::Array(items) => items.iter().any(holds_secret),
-        _ => false,
-    }
-}
-
 /// A manifest that is for other types of system is a mistake at once; what is merely missing is not, because
 /// systems are set up step by step.
 fn check_manifest(
@@ -530,11 +327,7 @@ fn check_manifest(
     let fits = manifest.types.is_empty() || manifest.types.contains(&system.system_type);
     if !fits {
         let types: Vec<String> = manifest.types.iter().map(|one| format!("`{one}`")).collect();
-        let field = if before.provider == system.provider {
-            "type"
-        } else {
-            "provider"
-        };
+        let field = if before.provider == system.provider { "type" } else { "provider" };
         let detail = format!(
             "does not fit: `{}` is a vendor of {}, not of `{}`",
             manifest.name,
@@ -545,76 +338,6 @@ fn check_manifest(
     }
 }
 
-/// Seals what was given with what is kept, if what is kept may be kept.
-fn seal(
-    context: &Context,
-    before: &ExternalSystem,
-    system: &mut ExternalSystem,
-    given: Given,
-) -> Result<(), Problem> {
-    let store = &context.store;
-    let mut secrets = external_systems::credentials(store, before)?;
-    let kept: Vec<&str> = secrets
-        .keys()
-        .map(String::as_str)
-        .filter(|name| !given.credentials.contains_key(*name))
-        .collect();
-    if !kept.is_empty() && goes_elsewhere(&context.vendors, before, system) {
-        let names = kept
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let detail = format!(
-            "a change of host, provider or authentication needs the credentials again in the same request; give {names}, \
-             or null to remove them"
-        );
-        return Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "credentials_needed",
-            detail,
-        ));
-    }
-    if !given.credentials.is_empty() {
-        for (name, secret) in given.credentials {
-            match secret {
-                Some(secret) => drop(secrets.insert(name, secret)),
-                None => drop(secrets.remove(&name)),
-            }
-        }
-        external_systems::set_credentials(store, system, &secrets)?;
-    }
-    let webhook = match given.webhook {
-        MaybeUndefined::Undefined => return Ok(()),
-        MaybeUndefined::Null => BTreeMap::new(),
-        MaybeUndefined::Value(secret) => BTreeMap::from([(WEBHOOK_SECRET.to_owned(), secret.0)]),
-    };
-    Ok(external_systems::set_webhook_secrets(store, system, &webhook)?)
-}
-
-/// Whether the credentials would go to another host, or in another way.
-fn goes_elsewhere(vendors: &Vendors, before: &ExternalSystem, after: &ExternalSystem) -> bool {
-    if before.provider != after.provider {
-        return true;
-    }
-    let manifest = vendors
-        .catalog()
-        .get(&after.provider)
-        .or_else(|| vendors.catalog().get("generic-rest"));
-    let Some(manifest) = manifest else { return true };
-    origin(&manifest, before) != origin(&manifest, after)
-        || manifest
-            .config
-            .iter()
-            .filter(|key| !key.sets.is_empty())
-            .any(|key| before.config.get(&key.name) != after.config.get(&key.name))
-}
-
-fn origin(manifest: &Manifest, system: &ExternalSystem) -> Option<url::Origin> {
-    let endpoint = system.api_endpoint.as_deref().or(manifest.endpoint.as_deref())?;
-    Url::parse(endpoint).ok().map(|url| url.origin())
-}
-
 fn set<const MAX: usize>(target: &mut Option<String>, wanted: &MaybeUndefined<Text<MAX>>) {
     match wanted {
         MaybeUndefined::Undefined => {}
@@ -623,17 +346,12 @@ fn set<const MAX: usize>(target: &mut Option<String>, wanted: &MaybeUndefined<Te
     }
 }
 
-fn error(field: &str, detail: impl Into<String>) -> FieldError {
-    FieldError {
-        field: field.to_owned(),
-        detail: detail.into(),
-    }
+pub(super) fn error(field: &str, detail: impl Into<String>) -> FieldError {
+    FieldError { field: field.to_owned(), detail: detail.into() }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -649,18 +367,5 @@ mod tests {
         ] {
             assert!(problem_of_url(wrong).is_some(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn secrets_are_known_by_their_names() {
-        for key in ["api_key", "clientSecret", "access_token", "DB_PASSWORD"] {
-            assert!(sounds_secret(key), "{key}");
-        }
-        assert!(!sounds_secret("location_id"));
-        assert!(holds_secret(&json!({"auth": {"password": "hunter2"}})));
-        assert!(holds_secret(&json!([{"client_secret": "hunter2"}])));
-        assert!(!holds_secret(
-            &json!({"auth": {"token": "{credential.api_key}", "password": "{credential.pw}"}})
-        ));
     }
 }

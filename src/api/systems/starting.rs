@@ -18,20 +18,14 @@ pub(super) async fn start(
     request: SyncRequest,
 ) -> Result<StartedAnswer, Problem> {
     let streams = streams(context, system, request.stream.map(|text| text.0))?;
-    let parameters = PullParameters {
-        from: request.from.map(|time| time.0),
-        to: request.to.map(|time| time.0),
-    };
+    let parameters =
+        PullParameters { from: request.from.map(|time| time.0), to: request.to.map(|time| time.0) };
     if let (Some(from), Some(to)) = (parameters.from, parameters.to)
         && from >= to
     {
         return Err(Problem::invalid_field("to", "is not after `from`"));
     }
-    let trigger = if parameters.is_backfill() {
-        Trigger::Backfill
-    } else {
-        Trigger::Manual
-    };
+    let trigger = if parameters.is_backfill() { Trigger::Backfill } else { Trigger::Manual };
     let mut tx = context.store.begin().await?;
     let mut enqueued = Vec::new();
     for stream in &streams {
@@ -47,11 +41,7 @@ pub(super) async fn start(
     entry.store_id = system.store_id.as_deref();
     audit_logs::insert(&mut tx, context.clock(), entry).await?;
     tx.commit().await?;
-    let lane = if trigger == Trigger::Manual {
-        Lane::Interactive
-    } else {
-        Lane::Syncs
-    };
+    let lane = if trigger == Trigger::Manual { Lane::Interactive } else { Lane::Syncs };
     enqueue::ring(context, lane, &enqueued).await;
     let ids: Vec<RunId> = enqueued.iter().filter_map(|one| one.run()).collect();
     let mut runs = Vec::new();
@@ -66,29 +56,14 @@ fn streams(
     system: &ExternalSystem,
     wanted: Option<String>,
 ) -> Result<Vec<String>, Problem> {
-    let manifest = context
-        .vendors
-        .catalog()
-        .resolve(&system.provider, &system.config)
-        .map_err(|errors| {
-            Problem::conflict(
-                "not_set_up",
-                format!("the settings in `config` have mistakes: {errors}"),
-            )
-        })?;
-    let known: Vec<String> = manifest
-        .streams
-        .iter()
-        .map(|stream| stream.name.clone())
-        .collect();
+    let manifest = context.vendors.catalog().resolve(&system.provider, &system.config).map_err(|errors| {
+        Problem::conflict("not_set_up", format!("the settings in `config` have mistakes: {errors}"))
+    })?;
+    let known: Vec<String> = manifest.streams.iter().map(|stream| stream.name.clone()).collect();
     match wanted {
         Some(stream) if known.contains(&stream) => Ok(vec![stream]),
         Some(_) => {
-            let known = known
-                .iter()
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             Err(Problem::invalid_field(
                 "stream",
                 format!("is not a stream of this vendor; expected one of {known}"),

@@ -48,11 +48,7 @@ pub(super) async fn test(
     let id = enqueued
         .run()
         .ok_or_else(|| Problem::conflict("conflict", "a test is under way; ask for its run"))?;
-    let place = if wait {
-        app.test_waiters().clone().try_acquire_owned().ok()
-    } else {
-        None
-    };
+    let place = if wait { app.test_waiters().clone().try_acquire_owned().ok() } else { None };
     let run = if place.is_some() {
         ended(&context.store, id).await?
     } else {
@@ -68,10 +64,7 @@ pub(super) async fn test(
         SyncStatus::Failed | SyncStatus::Cancelled => Either::First(Answer(TestAnswer {
             success: false,
             message: None,
-            error: Some(
-                run.error_message
-                    .unwrap_or_else(|| "the test was cancelled".to_owned()),
-            ),
+            error: Some(run.error_message.unwrap_or_else(|| "the test was cancelled".to_owned())),
             run_id: run.id.to_string(),
         })),
         SyncStatus::Pending | SyncStatus::Syncing => Either::Second(Answer(RunAnswer::new(&run))),
@@ -93,10 +86,8 @@ async fn ended(store: &Store, id: RunId) -> Result<Run, StoreError> {
 
 /// What the vendor said, which the run keeps as its answer.
 fn message(run: &Run) -> String {
-    let answer = run
-        .response_data
-        .as_deref()
-        .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    let answer =
+        run.response_data.as_deref().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
     let message = answer.as_ref().and_then(|answer| answer["message"].as_str());
     message.unwrap_or("the connection works").to_owned()
 }

@@ -1,0 +1,30 @@
+//! The HTTP API from outside: what every route answers, who may call it, and what is refused. Mirrors
+//! `src/api/`. Answers are snapshots of status and body; the clock stands still and ids are numbered in
+//! the order they appear, so that nothing has to be blanked out.
+#![expect(clippy::unwrap_used, reason = "a failed test may panic")]
+
+#[path = "support/app.rs"]
+mod support;
+
+#[path = "http/access.rs"]
+mod access;
+#[path = "http/document.rs"]
+mod document;
+#[path = "http/health.rs"]
+mod health;
+#[path = "http/pos.rs"]
+mod pos;
+#[path = "http/problem.rs"]
+mod problem;
+#[path = "http/runs.rs"]
+mod runs;
+#[path = "http/session.rs"]
+mod session;
+#[path = "http/start.rs"]
+mod start;
+#[path = "http/systems.rs"]
+mod systems;
+#[path = "http/systems_secrets.rs"]
+mod systems_secrets;
+#[path = "http/systems_work.rs"]
+mod systems_work;

@@ -1,0 +1,99 @@
+//! A real start: the database is made, its key and the first admin with it, and a second process is kept
+//! out.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use zhilian_sync::app::{App, ProcessRole};
+use zhilian_sync::auth;
+use zhilian_sync::config::Settings;
+use zhilian_sync_store::{Clock, Store, passwords, testing, users};
+
+fn settings(folder: &Path) -> Settings {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut settings = Settings::embedded();
+    let url = format!("sqlite:{}", folder.join("data/zhilian.db").display());
+    settings.database.url = url.as_str().into();
+    settings.auth.admin_password = "correct horse".into();
+    settings
+}
+
+async fn open(settings: Settings) -> anyhow::Result<App> {
+    App::open(settings, ProcessRole::All, Clock::system()).await
+}
+
+#[tokio::test]
+async fn the_first_start_makes_everything_and_the_second_finds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = open(settings(folder.path())).await.unwrap();
+    let admin = users::find_by_username(app.store(), "admin").await.unwrap().unwrap();
+    assert!(passwords::verify(&SecretString::from("correct horse"), &admin.password_hash));
+    assert!(folder.path().join("data/zhilian.db.key").exists());
+
+    let second = open(settings(folder.path())).await.err().unwrap().to_string();
+    assert!(second.contains("another process uses the database"), "{second}");
+
+    app.store().close().await;
+    drop(app);
+    let again = open(settings(folder.path())).await.unwrap();
+    assert_eq!(users::count(again.store()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn another_key_is_refused_before_anything_is_sealed_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    open(settings(folder.path())).await.unwrap().store().close().await;
+    let mut wrong = settings(folder.path());
+    wrong.vault.master_key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into();
+    let refused = open(wrong).await.err().unwrap().to_string();
+    assert!(refused.contains("the master key does not open this database"), "{refused}");
+
+    std::fs::remove_file(folder.path().join("data/zhilian.db.key")).unwrap();
+    let refused = open(settings(folder.path())).await.err().unwrap().to_string();
+    assert!(refused.contains("put it back"), "{refused}");
+}
+
+#[tokio::test]
+async fn of_many_processes_one_makes_the_first_admin() {
+    for store in testing::every(|| Clock::fake(testing::noon())).await {
+        let settings = Settings::embedded().auth;
+        let starts = (0..8).map(|_| {
+            let (store, settings): (Store, _) = ((*store).clone(), settings.clone());
+            tokio::spawn(async move { auth::ensure_first_admin(&store, &settings).await.unwrap() })
+        });
+        let mut shown = 0;
+        for start in starts.collect::<Vec<_>>() {
+            shown += usize::from(start.await.unwrap().is_some());
+        }
+        assert_eq!(shown, 1, "the generated password is shown by the process that set it");
+        assert_eq!(users::count(&store).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_served_process_answers_and_stops_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.engine.stop_secs = 5;
+    let app = open(settings).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/health/ready", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (app, stop) = (app.clone(), stop.clone());
+        async move { app.run(ProcessRole::All, Some(listener), stop).await }
+    });
+    let answered = client().get(&url).send().await.unwrap();
+    assert_eq!(answered.status(), 200);
+    assert!(answered.headers().contains_key("x-request-id"));
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert!(client().get(&url).send().await.is_err());
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test's own client calls only the service under test")]
+fn client() -> reqwest::Client {
+    reqwest::Client::new()
+}
