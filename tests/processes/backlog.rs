@@ -20,10 +20,7 @@ async fn ten_thousand_waiting_runs_end_and_leave_nothing_in_redis() {
     stage.setting("ENGINE__CONCURRENCY__SYNCS", "32");
     let vendor = Scripted::start_with(|request| page_of(request, 1)).await.unwrap();
     let base = stage.redis.memory().await;
-    for number in 0..RUNS {
-        let system = stage.system(&format!("till {number}"), &vendor.url(), None).await;
-        stage.pull(&system, 5).await;
-    }
+    stage.tills_with_pulls(RUNS, &vendor.url()).await;
     let _scheduler = stage.start("scheduler");
     until(
         "the scheduler has rung up to the high-water mark",

@@ -13,7 +13,9 @@ use zhilian_sync::simulator::scripted::{Answer, RecordedRequest};
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::sync_logs::Run;
 use zhilian_sync_store::testing::{self, TestStore};
-use zhilian_sync_store::{Clock, RunId, SyncStatus, SystemStatus, SystemType, sync_logs};
+use zhilian_sync_store::{
+    Clock, Lane, RunId, SyncStatus, SystemStatus, SystemType, Trigger, Tx, sync_logs,
+};
 
 /// The key that `zhilian_sync_store::testing::vault` seals with.
 const MASTER_KEY: [u8; 32] = [7; 32];
@@ -92,8 +94,36 @@ impl Stage {
         }
     }
 
-    /// A demo-pos system at an endpoint, active, without a schedule.
+    /// A demo-pos system at an endpoint, active, without a schedule unless one is given.
     pub(crate) async fn system(&self, name: &str, endpoint: &str, interval: Option<i64>) -> ExternalSystem {
+        let mut tx = self.store.begin().await.unwrap();
+        let system = self.till(&mut tx, name, endpoint, interval).await;
+        tx.commit().await.unwrap();
+        system
+    }
+
+    /// A pending pull of a system, as an API process that died before it rang would leave it.
+    pub(crate) async fn pull(&self, system: &ExternalSystem, max_attempts: i64) -> RunId {
+        let mut tx = self.store.begin().await.unwrap();
+        let run = self.wish(&mut tx, system, max_attempts).await;
+        tx.commit().await.unwrap();
+        run
+    }
+
+    /// So many systems, each with a pending pull, in few transactions.
+    pub(crate) async fn tills_with_pulls(&self, count: usize, endpoint: &str) {
+        let numbers: Vec<usize> = (0..count).collect();
+        for some in numbers.chunks(500) {
+            let mut tx = self.store.begin().await.unwrap();
+            for number in some {
+                let system = self.till(&mut tx, &format!("till {number}"), endpoint, None).await;
+                self.wish(&mut tx, &system, 5).await;
+            }
+            tx.commit().await.unwrap();
+        }
+    }
+
+    async fn till(&self, tx: &mut Tx, name: &str, endpoint: &str, interval: Option<i64>) -> ExternalSystem {
         let store = &self.store.store;
         let mut system = external_systems::blank(store, name, SystemType::Pos, "demo-pos");
         system.status = SystemStatus::Active;
@@ -101,24 +131,21 @@ impl Stage {
         system.sync_interval = interval;
         let key = BTreeMap::from([("api_key".to_owned(), SecretString::from("till-key"))]);
         external_systems::set_credentials(store, &mut system, &key).unwrap();
-        let mut tx = store.begin().await.unwrap();
-        external_systems::insert(&mut tx, &system).await.unwrap();
-        tx.commit().await.unwrap();
+        external_systems::insert(tx, &system).await.unwrap();
         system
     }
 
-    /// A pending pull of a system, as an API process that died before it rang would leave it.
-    pub(crate) async fn pull(&self, system: &ExternalSystem, max_attempts: i64) -> RunId {
-        let store = &self.store.store;
-        let now = store.clock().now();
+    async fn wish(&self, tx: &mut Tx, system: &ExternalSystem, max_attempts: i64) -> RunId {
+        let clock = self.store.clock();
+        let now = clock.now();
         let run = sync_logs::NewRun {
-            id: RunId(store.clock().new_id()),
+            id: RunId(clock.new_id()),
             system_id: Some(system.id),
             kind: "pull",
             sync_type: "transactions".into(),
-            trigger: zhilian_sync_store::Trigger::Manual,
-            lane: zhilian_sync_store::Lane::Syncs,
-            exclusive_key: Some(format!("pull/{}/sales", system.id)),
+            trigger: Trigger::Manual,
+            lane: Lane::Syncs,
+            exclusive_key: Some(format!("pull/{}/transactions", system.id)),
             max_attempts,
             run_at: now,
             deadline_at: None,
@@ -128,9 +155,7 @@ impl Stage {
             requested_by: None,
             rung_at: None,
         };
-        let mut tx = store.begin().await.unwrap();
-        assert!(sync_logs::insert(&mut tx, &run, now).await.unwrap());
-        tx.commit().await.unwrap();
+        assert!(sync_logs::insert(tx, &run, now).await.unwrap());
         run.id
     }
 

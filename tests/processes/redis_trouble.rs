@@ -33,10 +33,7 @@ impl Play {
         let token = crate::redis_trouble::login(&api).await;
         let scheduler = stage.start("scheduler");
         let workers = [stage.start("worker"), stage.start("worker")];
-        for number in 0..RUNS {
-            let system = stage.system(&format!("till {number}"), &vendor.url(), None).await;
-            stage.pull(&system, 5).await;
-        }
+        stage.tills_with_pulls(RUNS, &vendor.url()).await;
         until("some runs are under way", Duration::from_secs(60), || async {
             stage.count(SyncStatus::Syncing).await > 3
         })

@@ -103,6 +103,8 @@ pub struct Connection {
     auth: Option<(HeaderName, HeaderValue)>,
     budget_owner: String,
     redactor: Redactor,
+    /// The secrets that are long enough to be taken out of records too.
+    keys: Redactor,
 }
 
 /// A stretch of time: from its beginning up to, without, its end.
@@ -184,8 +186,14 @@ impl Vendors {
         let slots =
             Slots { config: config.as_object(), credentials: Some(&spec.credentials), ..Slots::default() };
         let (auth, derived) = read_auth(&manifest, &slots)?;
-        let secrets = spec.credentials.values().map(ExposeSecret::expose_secret);
-        let redactor = Redactor::new(secrets.chain(derived.as_ref().map(ExposeSecret::expose_secret)));
+        let secrets: Vec<&str> = spec
+            .credentials
+            .values()
+            .map(ExposeSecret::expose_secret)
+            .chain(derived.as_ref().map(ExposeSecret::expose_secret))
+            .collect();
+        let redactor = Redactor::new(secrets.iter().copied());
+        let keys = Redactor::for_records(secrets);
         let budget_owner = budget_owner(&manifest, &endpoint, &spec.credentials);
         Ok(Connection {
             inner: Arc::clone(&self.0),
@@ -199,6 +207,7 @@ impl Vendors {
             auth,
             budget_owner,
             redactor,
+            keys,
         })
     }
 }
@@ -223,9 +232,23 @@ impl Connection {
         let answer = self.call(&stream.request, &slots, &url).await?;
         let success = stream.answer.success.as_ref().or(self.manifest.envelope.success.as_ref());
         self.check_success(success, &answer)?;
-        let call::Answer { mut body, link, asked_at, vendor_time, request_sample, response_sample, .. } =
-            answer;
-        let records = self.take_records(stream, &mut body)?;
+        let call::Answer {
+            mut body,
+            repeats_keys,
+            link,
+            asked_at,
+            vendor_time,
+            request_sample,
+            response_sample,
+            ..
+        } = answer;
+        let mut records = self.take_records(stream, &mut body)?;
+        if repeats_keys {
+            // A row holds no secret in clear, even where the vendor sends it back to us.
+            for record in &mut records {
+                *record = self.keys.json(record);
+            }
+        }
         let turned = Turned {
             body: &body,
             link: link.as_deref(),

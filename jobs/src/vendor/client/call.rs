@@ -25,6 +25,8 @@ const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Value,
+    /// Whether the vendor repeats one of our keys somewhere in it.
+    pub(super) repeats_keys: bool,
     pub(super) link: Option<String>,
     pub(super) vendor_time: Option<DateTime<Utc>>,
     pub(super) asked_at: DateTime<Utc>,
@@ -77,6 +79,7 @@ impl Connection {
         Ok(Answer {
             status: status.as_u16(),
             body,
+            repeats_keys: self.keys.stand_in(&bytes),
             link: (!links.is_empty()).then(|| links.join(", ")),
             vendor_time: text(DATE).and_then(parse_http_date),
             asked_at,
