@@ -194,7 +194,6 @@ impl<'de> Deserialize<'de> for Secret {
 
 impl Settings {
     /// The settings of this process: defaults, then `file`, then the environment.
-    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
     pub fn load(file: Option<&Path>) -> Result<Self, Mistakes> {
         Self::from_layers(
             file,

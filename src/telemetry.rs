@@ -42,7 +42,7 @@ pub fn layer<W>(settings: &LogSettings, writer: W, ansi: bool) -> Box<dyn Layer<
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::new(&settings.filter).and(filter_fn(|metadata| is_allowed(metadata)));
+    let filter = EnvFilter::new(&settings.filter).and(filter_fn(is_allowed));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     match settings.format {
         LogFormat::Human => lines.with_filter(filter).boxed(),

@@ -16,6 +16,8 @@ mod health;
 mod pos;
 #[path = "http/problem.rs"]
 mod problem;
+#[path = "http/redaction.rs"]
+mod redaction;
 #[path = "http/runs.rs"]
 mod runs;
 #[path = "http/session.rs"]

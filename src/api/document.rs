@@ -108,7 +108,7 @@ fn page(document: &Value) -> String {
     );
     for route in ROUTES {
         let method = route.method.as_str().to_ascii_lowercase();
-        write_operation(&mut html, document, route.path, &document["paths"][route.path][&method], &method);
+        write_operation(&mut html, route.path, &document["paths"][route.path][&method], &method);
     }
     html.push_str("<h2>Bodies</h2>");
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
@@ -117,7 +117,7 @@ fn page(document: &Value) -> String {
     html
 }
 
-fn write_operation(html: &mut String, document: &Value, path: &str, operation: &Value, method: &str) {
+fn write_operation(html: &mut String, path: &str, operation: &Value, method: &str) {
     let text = |value: &Value| escape(value.as_str().unwrap_or_default());
     let _ = write!(
         html,
@@ -136,11 +136,11 @@ fn write_operation(html: &mut String, document: &Value, path: &str, operation: &
     }
     let body = operation["requestBody"]["content"].as_object().into_iter().flatten().next();
     if let Some((_, media)) = body {
-        let _ = write!(html, "<tr><th>body<td>{}", type_of(document, &media["schema"]));
+        let _ = write!(html, "<tr><th>body<td>{}", type_of(&media["schema"]));
     }
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
         let content = response["content"].as_object().into_iter().flatten().next();
-        let shape = content.map(|(_, media)| type_of(document, &media["schema"])).unwrap_or_default();
+        let shape = content.map(|(_, media)| type_of(&media["schema"])).unwrap_or_default();
         let _ = write!(html, "<tr><th>{}<td>{} {shape}", escape(status), text(&response["description"]));
     }
     html.push_str("</table></section>");
@@ -159,23 +159,23 @@ fn write_schema(html: &mut String, name: &str, schema: &Value) {
             html,
             "<tr><th><code>{}</code>{star}<td>{}<td>{description}",
             escape(field),
-            type_of(schema, property)
+            type_of(property)
         );
     }
     html.push_str("</table></section>");
 }
 
 /// A schema in a few words, with a link where it is described below.
-fn type_of(document: &Value, schema: &Value) -> String {
+fn type_of(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = escape(reference.rsplit('/').next().unwrap_or_default());
         return format!("<a href=\"#{name}\">{name}</a>");
     }
     if let Some(first) = schema["allOf"].get(0) {
-        return type_of(document, first);
+        return type_of(first);
     }
     match schema["type"].as_str() {
-        Some("array") => format!("list of {}", type_of(document, &schema["items"])),
+        Some("array") => format!("list of {}", type_of(&schema["items"])),
         Some(name) => {
             let values: Vec<&str> =
                 schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

@@ -47,6 +47,7 @@ pub struct Readiness {
 impl Health {
     /// Whether the process lives
     #[oai(path = "/health/live", method = "get", operation_id = "show_liveness", tag = "Tag::Health")]
+    #[expect(clippy::unused_async, reason = "the framework awaits every handler")]
     async fn show_liveness(&self) -> Result<Found<Liveness>, Problem> {
         Ok(live())
     }

@@ -186,7 +186,6 @@ impl Pos {
         operation_id = "list_transactions",
         tag = "Tag::Pos"
     )]
-    #[expect(clippy::too_many_arguments, reason = "one per query parameter")]
     async fn list_transactions(
         &self,
         caller: Caller,

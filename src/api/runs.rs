@@ -172,7 +172,6 @@ impl RunAnswer {
 impl Runs {
     /// List runs
     #[oai(path = "/integrations/sync-logs", method = "get", operation_id = "list_runs", tag = "Tag::Runs")]
-    #[expect(clippy::too_many_arguments, reason = "one per query parameter")]
     async fn list_runs(
         &self,
         caller: Caller,

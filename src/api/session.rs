@@ -155,6 +155,7 @@ impl Session {
 
     /// Who am I
     #[oai(path = "/auth/me", method = "get", operation_id = "show_me", tag = "Tag::Session")]
+    #[expect(clippy::unused_async, reason = "the framework awaits every handler")]
     async fn show_me(&self, caller: Caller) -> Result<Found<UserAnswer>, Problem> {
         Ok(Answer(UserAnswer {
             id: caller.user_id.to_string(),

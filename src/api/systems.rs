@@ -94,7 +94,6 @@ impl Systems {
         operation_id = "list_systems",
         tag = "Tag::Systems"
     )]
-    #[expect(clippy::too_many_arguments, reason = "one per query parameter")]
     async fn list_systems(
         &self,
         caller: Caller,

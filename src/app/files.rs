@@ -1,14 +1,17 @@
 //! The two files beside an embedded database: the lock that makes one process its only user, and the
 //! master key.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use secrecy::{ExposeSecret as _, SecretString};
 use zhilian_sync_store::vault;
+
+/// The permissions of everyone but the owner.
+const OTHERS: u32 = 0o077;
 
 /// The exclusive use of a database file, until it is dropped or the process ends.
 #[derive(Debug)]
@@ -22,8 +25,9 @@ impl Lock {
     pub(super) fn of_database(url: &str) -> anyhow::Result<Self> {
         let database = path_of(url)?;
         if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("making the folder `{}` for the database", folder.display()))?;
+            // For the owner only: the database holds customers.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.with_context(|| format!("making the folder `{}` for the database", folder.display()))?;
         }
         let path = beside(&database, "lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
@@ -56,16 +60,14 @@ pub(super) fn master_key(lock: &Lock, has_sealed_data: bool) -> anyhow::Result<S
         path.display()
     );
     let key = vault::generate_key();
+    // Whole or not at all: a key that a power cut takes away takes the secrets with it.
+    let unfinished = beside(&lock.database, "key.new");
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("making the master key file `{}`", path.display()))?;
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
+    let mut file = file.with_context(|| format!("making the master key file `{}`", path.display()))?;
     writeln!(file, "{}", key.expose_secret())?;
-    // A key that a power cut takes away takes the secrets with it.
     file.sync_all()?;
+    std::fs::rename(&unfinished, &path)?;
     tracing::info!(path = %path.display(), "made a master key; keep a copy of it apart from the database's");
     Ok(key)
 }
@@ -76,7 +78,7 @@ fn read_key(path: &Path) -> anyhow::Result<SecretString> {
         File::open(path).with_context(|| format!("opening the master key `{}`", path.display()))?;
     let mode = file.metadata()?.permissions().mode();
     ensure!(
-        mode & 0o077 == 0,
+        mode & OTHERS == 0,
         "others may read the master key `{}`; expected mode 0600 (`chmod 600` it)",
         path.display()
     );

@@ -24,8 +24,7 @@ pub(super) enum UsersCommand {
     Add {
         /// What the user signs in with
         username: String,
-        /// admin, store_manager, warehouse_manager, customer_manager or staff
-        #[arg(long)]
+        #[arg(long, help = "admin, store_manager, warehouse_manager, customer_manager or staff")]
         role: Role,
         /// The only store the user may see; the whole chain where absent
         #[arg(long, value_name = "STORE_ID")]

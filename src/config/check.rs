@@ -49,7 +49,7 @@ fn check_server(settings: &Settings, wrong: &mut Wrong) {
 /// Databases, queues, keys, folders and networks. Values that may hold secrets are not repeated.
 fn check_places(settings: &Settings, wrong: &mut Wrong) {
     let url = settings.database.url.expose();
-    if !settings.database.is_postgres() && !url.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty()) {
+    if !settings.database.is_postgres() && url.strip_prefix("sqlite:").is_none_or(str::is_empty) {
         let expected = "not a database URL; expected `sqlite:PATH` or `postgres://user:password@host/name`";
         wrong.push(("database.url", expected.to_owned()));
     }

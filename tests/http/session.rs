@@ -143,6 +143,7 @@ async fn signing_in_leaves_a_trace_without_the_password() {
     for password in ["wrong horse", "correct horse"] {
         let body = json!({"username": "mei", "password": password});
         app.send(Method::POST, "/auth/login", None, Some(&body)).await;
+        app.advance(TimeDelta::seconds(1));
     }
     let trace = audit_logs::list(app.store(), None, 10).await.unwrap();
     let actions: Vec<&str> = trace.iter().map(|entry| entry.action.as_str()).collect();

@@ -12,10 +12,7 @@ async fn a_system_is_made_in_the_seeds_shape() {
     for app in TestApp::every().await {
         let admin = app.admin().await;
         let body = json!({
-            "name": "前厅收银",
-            "type": "pos",
-            "provider": "demo-pos",
-            "store_id": "store-1",
+            "name": "前厅收银", "type": "pos", "provider": "demo-pos", "store_id": "store-1",
             "config": {
                 "api_endpoint": "https://pos.example.com",
                 "api_key": "key-1",
@@ -121,6 +118,12 @@ async fn every_wrong_value_is_told_at_once() {
       "type": "/problems/invalid_values"
     }
     "#);
+}
+
+#[tokio::test]
+async fn values_that_do_not_fit_each_other_are_told_at_once() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
     let body = json!({
         "name": "Till", "type": "supplier", "provider": "square", "timezone": "Asia/Peking", "currency": "RMB!"[..3],
         "api_endpoint": "https://user:pw@pos.example.com", "sync_cron": "0 2 * * *", "sync_interval": 600,

@@ -73,6 +73,11 @@ impl TestApp {
         &self.store
     }
 
+    /// What a process would be started with to use the same database.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.store.url
+    }
+
     /// Moves the clock.
     pub(crate) fn advance(&self, by: TimeDelta) {
         self.store.clock().advance(by);
@@ -93,12 +98,12 @@ impl TestApp {
         let clock = self.store.clock();
         let username = format!("{role}-{}", store_id.unwrap_or("chain"));
         let mut tx = self.store.begin().await.unwrap();
-        let user = match users::find_by_username(&self.store, &username).await.unwrap() {
-            Some(user) => user,
-            None => {
-                let new = NewUser { username: &username, password_hash: "none", role, store_id };
-                users::insert(&mut tx, clock, new).await.unwrap()
-            }
+        let known = users::find_by_username(&self.store, &username).await.unwrap();
+        let user = if let Some(user) = known {
+            user
+        } else {
+            let new = NewUser { username: &username, password_hash: "none", role, store_id };
+            users::insert(&mut tx, clock, new).await.unwrap()
         };
         let (token, token_hash) = passwords::new_token();
         let new = NewSession {

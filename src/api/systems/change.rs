@@ -215,10 +215,10 @@ fn apply_place(caller: &Caller, system: &mut ExternalSystem, update: &SystemUpda
 
 fn apply_words(system: &mut ExternalSystem, update: &SystemUpdate, errors: &mut Vec<FieldError>) {
     if let Some(name) = &update.name {
-        system.name = name.0.trim().to_owned();
+        name.0.trim().clone_into(&mut system.name);
     }
     if let Some(provider) = &update.provider {
-        system.provider = provider.0.clone();
+        system.provider.clone_from(&provider.0);
     }
     if update.status == Some(Choice(SystemStatus::Error)) {
         errors.push(error("status", "cannot be set to `error`; only runs do that"));
@@ -272,7 +272,7 @@ fn apply_schedule(system: &mut ExternalSystem, update: &SystemUpdate, errors: &m
         system.sync_enabled = enabled.0;
     }
     if let Some(zone) = &update.timezone {
-        system.timezone = zone.0.clone();
+        system.timezone.clone_from(&zone.0);
     }
     match (&update.sync_interval, &update.sync_cron) {
         (MaybeUndefined::Value(_), MaybeUndefined::Value(_)) => {
