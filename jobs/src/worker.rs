@@ -174,14 +174,21 @@ async fn work(ctx: &Context, stop: &CancellationToken, run: Run) {
     let mut attempt = Attempt::new(ctx, run, stop.clone());
     let heart = Heart::start(ctx, &attempt);
     let limit = Duration::from_secs(ctx.engine.job_timeout_secs) + CUT_OFF_GRACE;
-    let job = AssertUnwindSafe(tokio::time::timeout(limit, kinds::run(ctx, &mut attempt))).catch_unwind();
-    let result = match job.await {
+    let result = guarded(limit, kinds::run(ctx, &mut attempt)).await;
+    drop(heart);
+    record::record(ctx, &attempt.run, result).await;
+}
+
+/// Runs a job so that neither a panic nor an endless wait of it goes any further than its row.
+async fn guarded(
+    limit: Duration,
+    job: impl Future<Output = Result<Done, JobError>>,
+) -> Result<Done, JobError> {
+    match AssertUnwindSafe(tokio::time::timeout(limit, job)).catch_unwind().await {
         Ok(Ok(result)) => result,
         Ok(Err(_elapsed)) => Err(timed_out()),
         Err(panic) => Err(panicked(panic.as_ref())),
-    };
-    drop(heart);
-    record::record(ctx, &attempt.run, result).await;
+    }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> JobError {
@@ -257,5 +264,26 @@ impl Beat {
         let now = self.store.clock().now();
         sync_logs::fence(&mut tx, self.claim, now + self.lease, now).await?;
         tx.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn a_panic_is_an_outcome_and_its_text_stays_in_the_log() {
+        let job = async { panic!("secret-4711 is wrong") };
+        let error = guarded(LIMIT, job).await.unwrap_err();
+        assert_eq!((error.code, error.action), ("panicked", Action::Retry { after: None }));
+        assert!(!error.message.contains("4711"), "{}", error.message);
+    }
+
+    #[tokio::test]
+    async fn a_job_without_end_is_cut_off() {
+        let error = guarded(LIMIT, std::future::pending()).await.unwrap_err();
+        assert_eq!((error.code, error.action), ("timed_out", Action::Retry { after: None }));
     }
 }

@@ -298,3 +298,52 @@ async fn a_system_that_is_deleted_ends_its_runs() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_long_pull_yields_after_its_turn_and_keeps_its_attempt() {
+    on_every_database(
+        |request| {
+            let page = page_number(request);
+            list(&[sale(&format!("S-{page}"), 1, noon() - TimeDelta::hours(1))], page, 5)
+        },
+        |mut flow| async {
+            std::sync::Arc::make_mut(&mut flow.ctx.engine).turn_secs = 0;
+            let id = flow.wish(&Wish::pull(flow.system.id, "transactions", None)).await;
+            worker::handle(&flow.ctx, &CancellationToken::new(), id).await;
+            let run = flow.run(id).await;
+            assert_eq!((run.status, run.attempt, run.records_total), (SyncStatus::Pending, 0, 1));
+            drain(&flow.ctx).await;
+            let run = flow.run(id).await;
+            assert_eq!((run.status, run.attempt, run.records_total), (SyncStatus::Success, 1, 5));
+            assert_eq!(run.claim_no, 5, "a turn a page");
+            let pages: Vec<u64> = flow.vendor.requests().iter().map(page_number).collect();
+            assert_eq!(pages, [1, 2, 3, 4, 5], "no page was asked for twice");
+            flow
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_spent_budget_postpones_and_gives_the_attempt_back_until_the_deadline() {
+    on_every_database(
+        |_| list(&[], 1, 1),
+        |flow| async {
+            // The vendor said 429 to somebody else who shares the budget.
+            flow.vendor.push(Answer::status(429).header("retry-after", "600"));
+            let other = crate::harness::till(flow.store(), "the neighbour", &flow.vendor.url());
+            crate::harness::insert(flow.store(), &other).await;
+            flow.wish(&Wish::pull(other.id, "transactions", None)).await;
+            drain(&flow.ctx).await;
+            let run = flow.pull().await;
+            assert_eq!((run.status, run.attempt), (SyncStatus::Pending, 0), "{run:?}");
+            assert!(run.run_at > flow.store().clock().now() + TimeDelta::seconds(500), "{}", run.run_at);
+            assert_eq!(flow.vendor.requests().len(), 1, "nobody asks while the budget is spent");
+            flow.advance(TimeDelta::seconds(700));
+            let run = flow.pull_to_its_end().await;
+            assert_eq!((run.status, run.attempt), (SyncStatus::Success, 1));
+            flow
+        },
+    )
+    .await;
+}

@@ -16,13 +16,6 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     let store = &ctx.store;
     let mut deleted = 0;
     loop {
-        if attempt.should_yield() {
-            return Err(JobError::new(
-                Action::Yield,
-                "turn_over",
-                "upkeep goes on at its next turn",
-            ));
-        }
         // Failures first: a run is kept for as long as one of its failures is.
         let bite = sync_failures::purge(store, before, BITE).await?
             + sync_logs::purge(store, before, BITE).await?
@@ -32,6 +25,13 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         deleted += bite;
         if bite == 0 {
             break;
+        }
+        if attempt.should_yield() {
+            return Err(JobError::new(
+                Action::Yield,
+                "turn_over",
+                "upkeep goes on at its next turn",
+            ));
         }
     }
     tracing::info!(rows.deleted = deleted, "upkeep is done");
