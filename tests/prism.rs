@@ -51,10 +51,7 @@ enum Described {
 }
 
 /// Where Prism serves a description; `None`, said loudly, where it does not run.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the script that starts Prism tells where it is"
-)]
+#[expect(clippy::disallowed_methods, reason = "the script that starts Prism tells where it is")]
 fn prism(described: Described) -> Option<String> {
     let addresses = std::env::var("ZHILIAN_TEST_PRISM").unwrap_or_default();
     let Some((published, ending)) = addresses.split_once(',') else {
@@ -83,32 +80,19 @@ impl Square {
         settings.vendors.allow_networks = vec!["127.0.0.1/32".into()];
         let vendors = Vendors::new(&settings.vendors, store.store.clone()).unwrap();
         let queue = Queue::memory(&settings.queue);
-        let ctx = Context::new(
-            store.store.clone(),
-            queue,
-            vendors,
-            settings.engine,
-            settings.queue,
-        );
+        let ctx = Context::new(store.store.clone(), queue, vendors, settings.engine, settings.queue);
 
         let mut system = external_systems::blank(&store, "Square", SystemType::Pos, "square");
         system.sync_interval = None;
         system.currency = usd();
         system.api_endpoint = Some(endpoint.to_owned());
-        system
-            .config
-            .0
-            .insert("location_ids".into(), json!(["18YC4JDH91E1H"]));
+        system.config.0.insert("location_ids".into(), json!(["18YC4JDH91E1H"]));
         let key = BTreeMap::from([("api_key".to_owned(), SecretString::from("any token"))]);
         external_systems::set_credentials(&store, &mut system, &key).unwrap();
         let mut tx = store.begin().await.unwrap();
         external_systems::insert(&mut tx, &system).await.unwrap();
         tx.commit().await.unwrap();
-        Self {
-            ctx,
-            system: system.id,
-            store,
-        }
+        Self { ctx, system: system.id, store }
     }
 
     fn store(&self) -> &Store {
@@ -141,11 +125,8 @@ impl Square {
     }
 
     async fn orders(&self) -> Vec<PosTransaction> {
-        let filter = pos_transactions::Filter {
-            system_id: Some(self.system),
-            limit: 100,
-            ..Default::default()
-        };
+        let filter =
+            pos_transactions::Filter { system_id: Some(self.system), limit: 100, ..Default::default() };
         pos_transactions::list(self.store(), &filter).await.unwrap()
     }
 
@@ -155,11 +136,7 @@ impl Square {
         let seen: Vec<_> = rows
             .iter()
             .map(|row| {
-                (
-                    row.external_id.as_str(),
-                    row.status.as_deref().unwrap_or(""),
-                    row.amount.unwrap_or(-1),
-                )
+                (row.external_id.as_str(), row.status.as_deref().unwrap_or(""), row.amount.unwrap_or(-1))
             })
             .collect();
         assert_eq!(seen, PAYMENTS);
@@ -172,13 +149,8 @@ async fn the_connection_test_makes_square_active() {
     on_every_database(Described::Published, async |square: Square| {
         let run = square.run(Wish::connection_test(square.system, None)).await;
         assert_eq!(run.status, SyncStatus::Success, "{:?}", run.error_message);
-        assert_eq!(
-            connection_test::message(&run).unwrap(),
-            "Connected to Square: 1 locations"
-        );
-        let system = external_systems::get(square.store(), square.system)
-            .await
-            .unwrap();
+        assert_eq!(connection_test::message(&run).unwrap(), "Connected to Square: 1 locations");
+        let system = external_systems::get(square.store(), square.system).await.unwrap();
         assert_eq!(system.status, SystemStatus::Active);
     })
     .await;
@@ -198,10 +170,7 @@ async fn a_cursor_that_repeats_ends_the_run_and_keeps_what_was_read() {
         }
         // The example of the search for orders holds entries, not orders, and the same cursor each time.
         let run = square.pull("orders").await;
-        assert_eq!(
-            (run.status, run.error_code.as_deref()),
-            (SyncStatus::Failed, Some("cursor_repeats"))
-        );
+        assert_eq!((run.status, run.error_code.as_deref()), (SyncStatus::Failed, Some("cursor_repeats")));
         assert_eq!(run.attempt, 1, "repeating cannot mend it");
         assert!(square.orders().await.is_empty());
     })
@@ -214,39 +183,22 @@ async fn lists_that_end_are_stored_to_their_end() {
         for _ in 0..2 {
             let run = square.pull("payments").await;
             assert_eq!(run.status, SyncStatus::Success, "{:?}", run.error_message);
-            assert_eq!(
-                (run.records_total, run.records_success, run.records_failed),
-                (2, 2, 0)
-            );
+            assert_eq!((run.records_total, run.records_success, run.records_failed), (2, 2, 0));
             square.has_the_payments_once().await;
 
             let run = square.pull("orders").await;
             assert_eq!(run.status, SyncStatus::Success, "{:?}", run.error_message);
             // The other example is an open order: not sold yet.
-            assert_eq!(
-                (run.records_success, run.records_failed, run.records_skipped),
-                (1, 0, 1)
-            );
+            assert_eq!((run.records_success, run.records_failed, run.records_skipped), (1, 0, 1));
             let orders = square.orders().await;
             assert_eq!(orders.len(), 1);
             let order = &orders[0];
             assert_eq!(order.pos_transaction_id, ORDER);
             assert_eq!(order.transaction_type, TransactionType::Sale);
-            assert_eq!(
-                (order.subtotal, order.tax, order.discount, order.total),
-                (2000, 0, 0, 2000)
-            );
+            assert_eq!((order.subtotal, order.tax, order.discount, order.total), (2000, 0, 0, 2000));
             assert_eq!(order.payment_method.as_deref(), Some("CARD"));
-            assert_eq!(
-                order.transaction_time.to_rfc3339(),
-                "2025-10-15T13:52:39.632+00:00"
-            );
-            assert!(
-                order
-                    .items
-                    .as_deref()
-                    .is_some_and(|items| items.contains("Item 2"))
-            );
+            assert_eq!(order.transaction_time.to_rfc3339(), "2025-10-15T13:52:39.632+00:00");
+            assert!(order.items.as_deref().is_some_and(|items| items.contains("Item 2")));
         }
     })
     .await;

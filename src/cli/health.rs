@@ -26,11 +26,7 @@ pub(super) async fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
     let status = head.split(' ').nth(1).unwrap_or_default();
     println!("{status} {}", body.trim());
-    Ok(if status == "200" {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if status == "200" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Where a service that listens on `address` is reached from its own machine.
@@ -85,13 +81,7 @@ mod tests {
         let settings = answer_once("HTTP/1.0 503 Service Unavailable\r\n\r\n{}").await;
         assert_eq!(run(&settings).await.unwrap(), ExitCode::FAILURE);
         let settings = answer_once("SSH-2.0-x\r\n").await;
-        assert!(
-            run(&settings)
-                .await
-                .unwrap_err()
-                .to_string()
-                .contains("does not speak HTTP")
-        );
+        assert!(run(&settings).await.unwrap_err().to_string().contains("does not speak HTTP"));
     }
 
     #[tokio::test]

@@ -21,19 +21,10 @@ fn files_hold_one_idea() {
     let mut findings = Vec::new();
     for file in files() {
         if file.is_rust() {
-            let lines = file
-                .text
-                .split("#[cfg(test)]\nmod tests")
-                .next()
-                .map_or(0, |text| text.lines().count());
+            let lines =
+                file.text.split("#[cfg(test)]\nmod tests").next().map_or(0, |text| text.lines().count());
             let tests = file.path.contains("tests/") || file.path.ends_with("/tests.rs");
-            if lines
-                > if tests {
-                    TEST_FILE_LINES_MAX
-                } else {
-                    FILE_LINES_MAX
-                }
-            {
+            if lines > if tests { TEST_FILE_LINES_MAX } else { FILE_LINES_MAX } {
                 findings.push(format!("{}: {lines} lines without its tests", file.path));
             }
         }
@@ -50,24 +41,14 @@ fn files_hold_one_idea() {
 #[test]
 fn every_file_says_what_it_is() {
     let silent = |file: &File| !file.text.starts_with("//! ");
-    let findings: Vec<_> = rust_files()
-        .into_iter()
-        .filter(silent)
-        .map(|file| file.path)
-        .collect();
-    report(
-        "a file opens with `//!`: what it is and where it stands in the flow",
-        &findings,
-    );
+    let findings: Vec<_> = rust_files().into_iter().filter(silent).map(|file| file.path).collect();
+    report("a file opens with `//!`: what it is and where it stands in the flow", &findings);
 }
 
 #[test]
 fn modules_are_named_after_their_file() {
-    let findings: Vec<_> = rust_files()
-        .into_iter()
-        .map(|file| file.path)
-        .filter(|path| path.ends_with("mod.rs"))
-        .collect();
+    let findings: Vec<_> =
+        rust_files().into_iter().map(|file| file.path).filter(|path| path.ends_with("mod.rs")).collect();
     report("write `name.rs` beside `name/`, not `name/mod.rs`", &findings);
 }
 
@@ -82,17 +63,7 @@ const WALLS: [(&str, &[&str]); 10] = [
     ("poem_openapi", &["src/", "tests/"]),
     ("reqwest", &["jobs/src/vendor", "jobs/tests/", "tests/"]),
     ("sqlx", &["store/", "tests/"]),
-    (
-        "anyhow",
-        &[
-            "src/main.rs",
-            "src/cli",
-            "src/app",
-            "src/auth",
-            "src/demo",
-            "tests/",
-        ],
-    ),
+    ("anyhow", &["src/main.rs", "src/cli", "src/app", "src/auth", "src/demo", "tests/"]),
 ];
 
 /// Whether code names a crate: `cron::…` where it is no part of a longer path, also not through
@@ -123,11 +94,7 @@ fn crates_stay_behind_their_walls() {
             }
             if let Some(at) = names_crate(&code, name) {
                 let line = code[..at].matches('\n').count() + 1;
-                findings.push(format!(
-                    "{}:{line}: `{name}` belongs to {}",
-                    file.path,
-                    places.join(", ")
-                ));
+                findings.push(format!("{}:{line}: `{name}` belongs to {}", file.path, places.join(", ")));
             }
         }
     }
@@ -149,18 +116,9 @@ const BANNED_CODE: [(&str, &str); 7] = [
     ("unimplemented!", "finish it or leave it out"),
     ("dbg!", "use tracing"),
     ("#[ignore", "a test that does not run proves nothing"),
-    (
-        "#[allow(",
-        "`#[expect(lint, reason = …)]` complains when it is no longer needed",
-    ),
-    (
-        "#![allow(",
-        "`#![expect(lint, reason = …)]` complains when it is no longer needed",
-    ),
-    (
-        "payload::Xml",
-        "quick-xml 0.36 has advisories, see deny.toml; answer JSON",
-    ),
+    ("#[allow(", "`#[expect(lint, reason = …)]` complains when it is no longer needed"),
+    ("#![allow(", "`#![expect(lint, reason = …)]` complains when it is no longer needed"),
+    ("payload::Xml", "quick-xml 0.36 has advisories, see deny.toml; answer JSON"),
 ];
 
 #[test]
@@ -173,21 +131,13 @@ fn code_holds_nothing_unfinished() {
                     findings.push(format!("{}:{}: `{word}`: {instead}", file.path, number + 1));
                 }
             }
-            let xml = line
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .any(|name| name == "Xml");
+            let xml = line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|name| name == "Xml");
             if xml && file.is_within(&["src/"]) {
-                findings.push(format!(
-                    "{}:{}: `Xml`: answer JSON, see deny.toml",
-                    file.path,
-                    number + 1
-                ));
+                findings.push(format!("{}:{}: `Xml`: answer JSON, see deny.toml", file.path, number + 1));
             }
         }
         for word in ["FIXME", concat!("XX", "X:"), "HACK:"] {
-            let comments = stretches(&file.text)
-                .into_iter()
-                .filter(|it| it.kind == Kind::Comment);
+            let comments = stretches(&file.text).into_iter().filter(|it| it.kind == Kind::Comment);
             for comment in comments.filter(|it| it.text.contains(word)) {
                 findings.push(format!("{}:{}: `{word}`: mend it now", file.path, comment.line));
             }

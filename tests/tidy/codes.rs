@@ -52,11 +52,7 @@ fn calls(code: &str, name: &str) -> bool {
 
 /// The codes that a file makes, without those of its unit tests.
 fn codes_of(file: &File) -> BTreeSet<String> {
-    let source = file
-        .text
-        .split("#[cfg(test)]\nmod tests")
-        .next()
-        .unwrap_or_default();
+    let source = file.text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let mut before = "";
     let mut found = BTreeSet::new();
     for stretch in stretches(source) {
@@ -79,14 +75,10 @@ fn codes_of(file: &File) -> BTreeSet<String> {
 /// Compares the codes that the files of some places make with the table under a heading.
 fn compare(places: &[&str], heading: &str) {
     let document = fs::read_to_string(root().join("docs/operations.md")).expect("the document is there");
-    let section = document
-        .split("\n## ")
-        .find(|section| section.starts_with(heading));
+    let section = document.split("\n## ").find(|section| section.starts_with(heading));
     let section = section.expect("the heading is in docs/operations.md");
-    let explained: BTreeSet<&str> = section
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .collect();
+    let explained: BTreeSet<&str> =
+        section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let (mut made, mut written) = (BTreeSet::new(), String::new());
     for file in files() {
         let maker =
@@ -96,24 +88,14 @@ fn compare(places: &[&str], heading: &str) {
             written.push_str(&file.text);
         }
     }
-    assert!(
-        made.len() > 10,
-        "only {} codes found: the search is broken",
-        made.len()
-    );
-    let unexplained = made
-        .iter()
-        .filter(|code| !explained.contains(code.as_str()) && !UNSEEN.contains(&code.as_str()));
+    assert!(made.len() > 10, "only {} codes found: the search is broken", made.len());
+    let unexplained =
+        made.iter().filter(|code| !explained.contains(code.as_str()) && !UNSEEN.contains(&code.as_str()));
     let unexplained: Vec<String> = unexplained.cloned().collect();
     report("docs/operations.md has a line for every error code", &unexplained);
-    let unmade = explained
-        .into_iter()
-        .filter(|code| !written.contains(&format!("\"{code}\"")));
+    let unmade = explained.into_iter().filter(|code| !written.contains(&format!("\"{code}\"")));
     let unmade: Vec<String> = unmade.map(str::to_owned).collect();
-    report(
-        "docs/operations.md explains only codes that something makes",
-        &unmade,
-    );
+    report("docs/operations.md explains only codes that something makes", &unmade);
 }
 
 #[test]
@@ -128,23 +110,11 @@ fn every_error_code_of_an_answer_is_explained() {
 
 #[test]
 fn the_code_search_tells_codes_from_other_texts() {
-    let file = |text: &str| File {
-        path: "x.rs".into(),
-        text: text.into(),
-    };
+    let file = |text: &str| File { path: "x.rs".into(), text: text.into() };
     let found = |text: &str| codes_of(&file(text)).into_iter().collect::<Vec<_>>();
-    assert_eq!(
-        found("JobError::give_up(\"bad_manifest\", \"other_text\")"),
-        ["bad_manifest"]
-    );
-    assert_eq!(
-        found("JobError::snooze(wait(), \"budget_spent\", m)"),
-        ["budget_spent"]
-    );
-    assert_eq!(
-        found("JobError::new(Action::Retry { after: wait }, \"rate_limited\", m)"),
-        ["rate_limited"]
-    );
+    assert_eq!(found("JobError::give_up(\"bad_manifest\", \"other_text\")"), ["bad_manifest"]);
+    assert_eq!(found("JobError::snooze(wait(), \"budget_spent\", m)"), ["budget_spent"]);
+    assert_eq!(found("JobError::new(Action::Retry { after: wait }, \"rate_limited\", m)"), ["rate_limited"]);
     assert_eq!(found("x => (Action::GiveUp, \"not_found\"),"), ["not_found"]);
     assert!(found("let a = lookup(\"some_name\"); map.get(\"other\")").is_empty());
 }

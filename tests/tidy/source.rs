@@ -24,9 +24,7 @@ impl File {
     }
 
     pub(crate) fn has_extension(&self, extension: &str) -> bool {
-        Path::new(&self.path)
-            .extension()
-            .is_some_and(|it| it == extension)
+        Path::new(&self.path).extension().is_some_and(|it| it == extension)
     }
 
     /// Whether the file stands in one of these places: a folder (`store/`) or what a file's name
@@ -46,11 +44,7 @@ pub(crate) fn files() -> Vec<File> {
     let mut found = Vec::new();
     collect(&root(), &mut found);
     found.sort_by(|one, other| one.path.cmp(&other.path));
-    assert!(
-        found.len() > 20,
-        "only {} files found: the walk is broken",
-        found.len()
-    );
+    assert!(found.len() > 20, "only {} files found: the walk is broken", found.len());
     found
 }
 
@@ -64,10 +58,7 @@ fn collect(folder: &Path, found: &mut Vec<File>) {
             }
         } else if let Ok(text) = fs::read_to_string(&path) {
             let path = path.strip_prefix(root()).expect("the walk starts at the root");
-            found.push(File {
-                path: path.to_string_lossy().replace('\\', "/"),
-                text,
-            });
+            found.push(File { path: path.to_string_lossy().replace('\\', "/"), text });
         }
     }
 }
@@ -182,16 +173,10 @@ pub(crate) fn code_lines(source: &str) -> Vec<String> {
 #[test]
 fn source_is_split_into_code_quotes_and_comments() {
     let source = "let a = \"no // comment\"; // now()\nlet b = r#\"raw \" here\"#; let c: &'a str = '\\'';";
-    let quoted: Vec<_> = stretches(source)
-        .into_iter()
-        .filter(|it| it.kind == Kind::Quoted)
-        .map(|it| it.text)
-        .collect();
+    let quoted: Vec<_> =
+        stretches(source).into_iter().filter(|it| it.kind == Kind::Quoted).map(|it| it.text).collect();
     assert_eq!(quoted, ["\"no // comment\"", "r#\"raw \" here\"#", "'\\''"]);
-    assert_eq!(
-        stretches(source).iter().map(|it| it.text).collect::<String>(),
-        source
-    );
+    assert_eq!(stretches(source).iter().map(|it| it.text).collect::<String>(), source);
     assert_eq!(code_lines(source)[1], "let b = \"\"; let c: &'a str = \"\";");
     assert_eq!(stretches(source).last().map(|it| it.line), Some(2));
 }

@@ -33,10 +33,8 @@ const BANNED_SQL: [(&str, &str); 22] = [
 ];
 
 /// Where a banned word is meant: one arm of a visible match on the database.
-const SQL_EXCEPTIONS: [(&str, &str); 2] = [
-    ("store/src/pool.rs", "clock_timestamp"),
-    ("store/src/pool.rs", "extract("),
-];
+const SQL_EXCEPTIONS: [(&str, &str); 2] =
+    [("store/src/pool.rs", "clock_timestamp"), ("store/src/pool.rs", "extract(")];
 
 /// The quoted text of a file that is SQL, with the line each begins on.
 fn sql_texts(file: &File) -> Vec<(usize, String)> {
@@ -54,10 +52,7 @@ fn sql_texts(file: &File) -> Vec<(usize, String)> {
 
 /// A migration without its comments, line by line.
 fn migration_code(file: &File) -> Vec<String> {
-    file.text
-        .lines()
-        .map(|line| line.split("--").next().unwrap_or_default().to_owned())
-        .collect()
+    file.text.lines().map(|line| line.split("--").next().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
@@ -67,11 +62,7 @@ fn sql_reads_the_same_on_both_databases() {
     let mut statements = 0;
     for file in files() {
         let texts = if file.path.starts_with("migrations/") && file.has_extension("sql") {
-            migration_code(&file)
-                .into_iter()
-                .enumerate()
-                .map(|(number, line)| (number + 1, line))
-                .collect()
+            migration_code(&file).into_iter().enumerate().map(|(number, line)| (number + 1, line)).collect()
         } else if file.is_rust() && file.path.starts_with("store/src/") {
             sql_texts(&file)
         } else {
@@ -89,53 +80,33 @@ fn sql_reads_the_same_on_both_databases() {
             }
         }
     }
-    assert!(
-        statements > 50,
-        "only {statements} SQL texts found: the search is broken"
-    );
+    assert!(statements > 50, "only {statements} SQL texts found: the search is broken");
     for (path, word) in SQL_EXCEPTIONS {
         if !used.contains(&(path.to_owned(), word)) {
-            findings.push(format!(
-                "{path}: `{word}` is excepted here but not used: take the exception away"
-            ));
+            findings.push(format!("{path}: `{word}` is excepted here but not used: take the exception away"));
         }
     }
     report("one SQL text for both databases", &findings);
 }
 
 /// The column types that both databases accept and sqlx decodes alike.
-const COLUMN_TYPES: [&str; 8] = [
-    "TEXT",
-    "BIGINT",
-    "BOOLEAN",
-    "DOUBLE PRECISION",
-    "TIMESTAMPTZ",
-    "JSONB",
-    "BYTEA",
-    "UUID",
-];
+const COLUMN_TYPES: [&str; 8] =
+    ["TEXT", "BIGINT", "BOOLEAN", "DOUBLE PRECISION", "TIMESTAMPTZ", "JSONB", "BYTEA", "UUID"];
 
 #[test]
 fn migrations_keep_to_the_portable_vocabulary() {
     let mut findings = Vec::new();
     let mut numbers = Vec::new();
-    for file in files()
-        .iter()
-        .filter(|file| file.path.starts_with("migrations/") && file.has_extension("sql"))
+    for file in
+        files().iter().filter(|file| file.path.starts_with("migrations/") && file.has_extension("sql"))
     {
         let name = &file.path["migrations/".len()..];
-        match name
-            .split_once('_')
-            .map(|(number, _)| (number.len(), number.parse::<usize>()))
-        {
+        match name.split_once('_').map(|(number, _)| (number.len(), number.parse::<usize>())) {
             Some((4, Ok(number))) => numbers.push(number),
             _ => findings.push(format!("{}: expected `NNNN_what.sql`", file.path)),
         }
         if !file.text.starts_with("-- ") {
-            findings.push(format!(
-                "{}: opens without a comment that says what it does",
-                file.path
-            ));
+            findings.push(format!("{}: opens without a comment that says what it does", file.path));
         }
         let mut in_table = false;
         for (number, line) in migration_code(file).iter().enumerate() {
@@ -148,10 +119,7 @@ fn migrations_keep_to_the_portable_vocabulary() {
             } else if line.starts_with(')') {
                 in_table = false;
             } else if in_table && let Some(found) = foreign_type(line) {
-                findings.push(format!(
-                    "{place}: `{found}`; expected one of {}",
-                    COLUMN_TYPES.join(", ")
-                ));
+                findings.push(format!("{place}: `{found}`; expected one of {}", COLUMN_TYPES.join(", ")));
             }
         }
     }
@@ -179,9 +147,6 @@ fn foreign_type(line: &str) -> Option<String> {
 fn the_type_check_tells_columns_from_constraints() {
     assert_eq!(foreign_type("    total BIGINT NOT NULL,"), None);
     assert_eq!(foreign_type("    PRIMARY KEY (system_id, stream)"), None);
-    assert_eq!(
-        foreign_type("    total NUMERIC(10, 2),"),
-        Some("NUMERIC(10, 2)".to_owned())
-    );
+    assert_eq!(foreign_type("    total NUMERIC(10, 2),"), Some("NUMERIC(10, 2)".to_owned()));
     assert_eq!(foreign_type("    name TEXTUAL,"), Some("TEXTUAL".to_owned()));
 }

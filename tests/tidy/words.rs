@@ -36,15 +36,9 @@ fn paths_named_in_words_exist() {
     let mut named = 0;
     for file in files() {
         let texts: Vec<(usize, String)> = if file.is_markdown() {
-            file.text
-                .lines()
-                .enumerate()
-                .map(|(number, line)| (number + 1, line.to_owned()))
-                .collect()
+            file.text.lines().enumerate().map(|(number, line)| (number + 1, line.to_owned())).collect()
         } else if file.is_rust() {
-            let comments = stretches(&file.text)
-                .into_iter()
-                .filter(|it| it.kind == Kind::Comment);
+            let comments = stretches(&file.text).into_iter().filter(|it| it.kind == Kind::Comment);
             comments.map(|it| (it.line, it.text.to_owned())).collect()
         } else {
             continue;
@@ -65,14 +59,8 @@ fn paths_named_in_words_exist() {
             }
         }
     }
-    assert!(
-        named > 20,
-        "only {named} paths found in words: the search is broken"
-    );
-    report(
-        "a path named in words exists; mend the words or the path",
-        &findings,
-    );
+    assert!(named > 20, "only {named} paths found in words: the search is broken");
+    report("a path named in words exists; mend the words or the path", &findings);
 }
 
 #[test]
@@ -85,33 +73,20 @@ fn no_snapshot_is_left_behind() {
         if !file.has_extension("snap") {
             continue;
         }
-        let source = file
-            .text
-            .lines()
-            .find_map(|line| line.strip_prefix("source: "))
-            .unwrap_or_default();
+        let source = file.text.lines().find_map(|line| line.strip_prefix("source: ")).unwrap_or_default();
         let Ok(source) = fs::read_to_string(root().join(source.trim_matches('"'))) else {
             findings.push(format!("{}: its source `{source}` is gone", file.path));
             continue;
         };
-        let stem = file
-            .path
-            .rsplit('/')
-            .next()
-            .and_then(|name| name.strip_suffix(".snap"))
-            .unwrap_or_default();
+        let stem =
+            file.path.rsplit('/').next().and_then(|name| name.strip_suffix(".snap")).unwrap_or_default();
         let name = stem.rsplit("__").next().unwrap_or_default();
-        let counted = name
-            .rsplit_once('-')
-            .filter(|(_, count)| count.parse::<u32>().is_ok());
+        let counted = name.rsplit_once('-').filter(|(_, count)| count.parse::<u32>().is_ok());
         let name = counted.map_or(name, |(name, _)| name);
         let by_function = source.contains(&format!("fn {name}("));
         let by_name = source.contains(&format!("\"{name}\""));
         // A snapshot of what becomes of a recorded answer, which lies beside it.
-        let recorded = root()
-            .join(&file.path)
-            .with_file_name(format!("{stem}.json"))
-            .exists();
+        let recorded = root().join(&file.path).with_file_name(format!("{stem}.json")).exists();
         if !by_function && !by_name && !recorded {
             findings.push(format!("{}: nothing in its source makes `{name}`", file.path));
         }
@@ -138,11 +113,7 @@ fn commands(text: &str) -> Vec<&str> {
     text.lines()
         .filter(|line| {
             let fence = line.starts_with("```");
-            inside = if fence {
-                !inside && line.starts_with("```sh")
-            } else {
-                inside
-            };
+            inside = if fence { !inside && line.starts_with("```sh") } else { inside };
             inside && !fence && !line.trim_start().starts_with('#') && !line.is_empty()
         })
         .map(|line| line.split("  # ").next().unwrap_or_default().trim_end())
@@ -153,16 +124,8 @@ fn commands(text: &str) -> Vec<&str> {
 fn both_readmes_say_the_same() {
     let read = |name: &str| fs::read_to_string(root().join(name)).expect("both READMEs are there");
     let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
-    assert_eq!(
-        shape(&english),
-        shape(&chinese),
-        "headings and blocks of README.md and README.zh-CN.md"
-    );
-    assert_eq!(
-        commands(&english),
-        commands(&chinese),
-        "commands of README.md and README.zh-CN.md"
-    );
+    assert_eq!(shape(&english), shape(&chinese), "headings and blocks of README.md and README.zh-CN.md");
+    assert_eq!(commands(&english), commands(&chinese), "commands of README.md and README.zh-CN.md");
     assert!(commands(&english).len() > 5, "the search for commands is broken");
 }
 
@@ -172,27 +135,17 @@ fn the_changelog_knows_the_version() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).expect("the changelog is there");
     let version = env!("CARGO_PKG_VERSION");
     assert!(manifest.contains(&format!("version = \"{version}\"")));
-    assert!(
-        changelog.contains(&format!("## {version}")),
-        "CHANGELOG.md has no heading `## {version}`"
-    );
+    assert!(changelog.contains(&format!("## {version}")), "CHANGELOG.md has no heading `## {version}`");
 }
 
 #[test]
 fn every_dependency_says_what_it_is_for() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest is there");
-    let section = manifest
-        .split("[workspace.dependencies]")
-        .nth(1)
-        .expect("the section is there");
+    let section = manifest.split("[workspace.dependencies]").nth(1).expect("the section is there");
     let section = section.split("\n[").next().unwrap_or_default();
     let ours = |line: &&str| !line.trim().is_empty() && !line.contains("path = ");
-    let mut findings: Vec<String> = section
-        .lines()
-        .filter(ours)
-        .filter(|line| !line.contains(" # "))
-        .map(str::to_owned)
-        .collect();
+    let mut findings: Vec<String> =
+        section.lines().filter(ours).filter(|line| !line.contains(" # ")).map(str::to_owned).collect();
     for path in ["Cargo.toml", "jobs/Cargo.toml", "store/Cargo.toml"] {
         let text = fs::read_to_string(root().join(path)).expect("the packages are there");
         let parts = text
@@ -205,8 +158,5 @@ fn every_dependency_says_what_it_is_for() {
             }
         }
     }
-    report(
-        "dependencies stand once, in [workspace.dependencies], each with what it is for",
-        &findings,
-    );
+    report("dependencies stand once, in [workspace.dependencies], each with what it is for", &findings);
 }
