@@ -67,7 +67,7 @@ fn paths_named_in_words_exist() {
 fn no_snapshot_is_left_behind() {
     let mut findings = Vec::new();
     for file in files() {
-        if file.path.ends_with(".snap.new") {
+        if file.path.ends_with(".snap.new") || file.path.ends_with(".pending-snap") {
             findings.push(format!("{}: accept it or delete it", file.path));
         }
         if !file.has_extension("snap") {
