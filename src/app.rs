@@ -1,5 +1,5 @@
-//! The wiring: opens the database with its key, the queue and the vendors, and runs the parts that a
-//! process is meant to run until it is told to stop.
+//! The wiring: opens the store, the queue and the vendors, and runs the parts that a process is meant to
+//! run until it is told to stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,13 +13,16 @@ use tokio_util::sync::CancellationToken;
 use zhilian_sync_jobs::queue::Queue;
 use zhilian_sync_jobs::vendor::Vendors;
 use zhilian_sync_jobs::{Context, scheduler, worker};
-use zhilian_sync_store::{Clock, Pool, PoolOptions, Store, Vault, installation};
+use zhilian_sync_store::{Clock, Store};
 
 use crate::config::Settings;
 use crate::serve::Limits;
 use crate::{api, auth, serve};
 
 mod files;
+pub mod store;
+
+use store::{OpenedStore, Sharing};
 
 /// How often the database's time is asked for.
 const CLOCK_SAMPLE_EVERY: Duration = Duration::from_secs(30);
@@ -66,19 +69,11 @@ struct Parts {
     lock: Option<files::Lock>,
 }
 
-/// A store, with the lock that keeps other processes away from its file.
-#[derive(Debug)]
-pub struct OpenedStore {
-    /// The store.
-    pub store: Store,
-    lock: Option<files::Lock>,
-}
-
 impl App {
     /// Opens everything that a process of this role needs.
     pub async fn open(settings: Settings, role: ProcessRole, clock: Clock) -> anyhow::Result<Self> {
         check_role(&settings, role)?;
-        let OpenedStore { store, lock } = open_store(&settings, clock).await?;
+        let OpenedStore { store, lock } = store::open(&settings, clock, Sharing::Alone).await?;
         let skew = store.follow_database_time().await?;
         show_first_password(auth::ensure_first_admin(&store, &settings.auth).await?.as_ref());
         let queue = match settings.redis.url.expose() {
@@ -217,51 +212,6 @@ impl App {
     pub(crate) fn clock_skew(&self) -> Duration {
         Duration::from_millis(self.0.clock_skew_ms.load(Ordering::Relaxed).unsigned_abs())
     }
-}
-
-/// Opens the database of these settings: one process for a file, the schema up to date, and a key that
-/// opens what is in it.
-pub async fn open_store(settings: &Settings, clock: Clock) -> anyhow::Result<OpenedStore> {
-    let (pool, lock) = connect(settings).await?;
-    pool.migrate().await?;
-    let key = &settings.vault.master_key;
-    let key = match &lock {
-        _ if !key.is_empty() => secrecy::SecretString::from(key.expose()),
-        Some(lock) => {
-            // The canary is asked for with a throw-away key: only its being there matters.
-            let probe = Store::new(
-                pool.clone(),
-                clock.clone(),
-                Vault::from_text(&zhilian_sync_store::vault::generate_key())?,
-            );
-            files::master_key(lock, installation::has_canary(&probe).await?)?
-        }
-        None => bail!(
-            "no master key; with PostgreSQL give 32 bytes of base64 in ZHILIAN_MASTER_KEY or \
-             ZHILIAN_MASTER_KEY_FILE, the same in every process (`openssl rand -base64 32` makes one)"
-        ),
-    };
-    let vault = Vault::from_text(&key).context("reading the master key")?;
-    let store = Store::new(pool, clock, vault);
-    installation::check_canary(&store).await?;
-    Ok(OpenedStore { store, lock })
-}
-
-/// Brings the schema up to date and does nothing else.
-pub async fn migrate(settings: &Settings) -> anyhow::Result<()> {
-    let (pool, _lock) = connect(settings).await?;
-    Ok(pool.migrate().await?)
-}
-
-async fn connect(settings: &Settings) -> anyhow::Result<(Pool, Option<files::Lock>)> {
-    let url = settings.database.url.expose();
-    let lock = if settings.database.is_postgres() { None } else { Some(files::Lock::of_database(url)?) };
-    let options = PoolOptions {
-        connections_max: settings.database.connections_max,
-        acquire_timeout: Duration::from_secs(settings.database.acquire_timeout_secs),
-    };
-    let pool = Pool::connect(url, options).await.context("opening the database")?;
-    Ok((pool, lock))
 }
 
 /// Parts of the work can only be apart where they share a database and a queue.

@@ -117,7 +117,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Health => health::run(&settings).await,
         Command::Migrate => {
             quiet(&settings.log);
-            app::migrate(&settings).await?;
+            app::store::migrate(&settings).await?;
             println!("the schema is up to date");
             Ok(ExitCode::SUCCESS)
         }

@@ -53,13 +53,13 @@ macro_rules! request_body {
     (@unknown refuses_unknown) => { false };
     (
         $(#[doc = $doc:literal])+
-        $unknown:ident struct $body:ident {
+        $unknown:ident $vis:vis struct $body:ident {
             $($(#[doc = $field_doc:literal])+ $field:ident $(as $name:literal)?: $type:ty,)+
         }
     ) => {
         $(#[doc = $doc])+
         #[derive(Debug)]
-        pub struct $body {
+        $vis struct $body {
             $($(#[doc = $field_doc])+ pub $field: $type,)+
         }
 

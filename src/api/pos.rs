@@ -11,9 +11,7 @@ use uuid::Uuid;
 use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::pos_transactions::{self, Filter, IncomingTransaction, PosTransaction};
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
-use zhilian_sync_store::{
-    Currency, StoreError, SyncStatus, SystemId, SystemType, TransactionType, audit_logs,
-};
+use zhilian_sync_store::{Currency, SyncStatus, SystemId, SystemType, TransactionType, audit_logs};
 
 use super::answer::{Answer, Found};
 use super::body::{Body, request_body};
@@ -29,9 +27,9 @@ pub struct Pos(pub App);
 
 request_body! {
     /// A transaction of a till.
-    accepts_unknown struct NewTransaction {
+    accepts_unknown pub struct NewTransaction {
         /// The till's own id; a second transaction of this id is the same one.
-        transaction_id: Text<200>,
+        transaction_id: Text<128>,
         /// The number printed on the bill.
         order_number: Option<Text<200>>,
         /// What it is, by default a sale.
@@ -166,7 +164,7 @@ impl Pos {
             force: false,
         };
         let mut tx = store.begin().await?;
-        let (row, is_new) = pos_transactions::insert_one(&mut tx, batch, incoming).await.map_err(refused)?;
+        let (row, is_new) = pos_transactions::insert_one(&mut tx, batch, incoming).await?;
         if is_new {
             let id = row.id.to_string();
             let mut entry = caller.audit("transaction.create", "pos_transaction", &id);
@@ -262,18 +260,4 @@ fn incoming(
         deleted: false,
         raw,
     })
-}
-
-/// A record that the database cannot hold is the caller's to mend.
-fn refused(error: StoreError) -> Problem {
-    match error {
-        StoreError::Refused(_) => {
-            tracing::info!(%error, "transaction refused");
-            Problem::invalid_field(
-                "transaction_id",
-                "or another value cannot be stored; see the limits in the document",
-            )
-        }
-        other => other.into(),
-    }
 }

@@ -194,6 +194,14 @@ impl From<StoreError> for Problem {
                     "the database does not answer; try again in a moment",
                 )
             }
+            StoreError::Refused(_) => {
+                tracing::warn!(error = %error, "the database refused a value");
+                Self::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "not_storable",
+                    "a value cannot be stored; it is too long, too large or holds U+0000",
+                )
+            }
             _ => {
                 tracing::error!(error = %error, "request failed");
                 Self::internal()

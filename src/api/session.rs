@@ -23,7 +23,7 @@ pub struct Session(pub App);
 
 request_body! {
     /// Who signs in.
-    accepts_unknown struct Credentials {
+    accepts_unknown pub struct Credentials {
         /// The user name, in any case.
         username: Text<200>,
         /// The password.

@@ -40,7 +40,7 @@ pub struct Systems(pub App);
 
 request_body! {
     /// Why a system is paused.
-    refuses_unknown struct Pause {
+    refuses_unknown pub struct Pause {
         /// In a person's words.
         note: Option<Text<500>>,
     }
@@ -48,7 +48,7 @@ request_body! {
 
 request_body! {
     /// What to synchronise; everything where nothing is named.
-    refuses_unknown struct SyncRequest {
+    refuses_unknown pub struct SyncRequest {
         /// One of the vendor's streams; all of them where absent.
         stream: Option<Text<100>>,
         /// Read again from this time, whatever was read before.

@@ -6,50 +6,67 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use secrecy::{ExposeSecret as _, SecretString};
 use zhilian_sync_store::vault;
 
 /// The permissions of everyone but the owner.
 const OTHERS: u32 = 0o077;
 
+/// A database file and the two beside it.
+#[derive(Debug)]
+pub(super) struct Place {
+    database: PathBuf,
+}
+
 /// The exclusive use of a database file, until it is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    database: PathBuf,
     _file: File,
 }
 
-impl Lock {
-    /// Takes the lock of the database that `url` names, and makes its folder where there is none.
-    pub(super) fn of_database(url: &str) -> anyhow::Result<Self> {
+impl Place {
+    /// The place that `url` names; its folder is made where there is none.
+    pub(super) fn of_url(url: &str) -> anyhow::Result<Self> {
         let database = path_of(url)?;
         if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             // For the owner only: the database holds customers.
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.with_context(|| format!("making the folder `{}` for the database", folder.display()))?;
         }
-        let path = beside(&database, "lock");
+        Ok(Self { database })
+    }
+
+    /// Takes the lock; `None` where another process has it.
+    pub(super) fn try_lock(&self) -> anyhow::Result<Option<Lock>> {
+        let path = beside(&self.database, "lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.with_context(|| format!("opening `{}`", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { database, _file: file }),
-            Err(TryLockError::WouldBlock) => bail!(
-                "another process uses the database `{}`; a SQLite file serves one process, so stop that one or go to \
-                 PostgreSQL",
-                database.display()
-            ),
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("locking `{}`", path.display()))
             }
         }
     }
+
+    /// Takes the lock, or says who has it.
+    pub(super) fn lock(&self) -> anyhow::Result<Lock> {
+        self.try_lock()?.with_context(|| {
+            format!(
+                "another process uses the database `{}`; a SQLite file serves one process, so stop that one or go to \
+                 PostgreSQL",
+                self.database.display()
+            )
+        })
+    }
 }
 
 /// The key beside the database. It is made when the database is empty, and never over data that an older
 /// key has sealed.
-pub(super) fn master_key(lock: &Lock, has_sealed_data: bool) -> anyhow::Result<SecretString> {
-    let path = beside(&lock.database, "key");
+pub(super) fn master_key(place: &Place, has_sealed_data: bool) -> anyhow::Result<SecretString> {
+    let path = beside(&place.database, "key");
     if path.exists() {
         return read_key(&path);
     }
@@ -61,7 +78,7 @@ pub(super) fn master_key(lock: &Lock, has_sealed_data: bool) -> anyhow::Result<S
     );
     let key = vault::generate_key();
     // Whole or not at all: a key that a power cut takes away takes the secrets with it.
-    let unfinished = beside(&lock.database, "key.new");
+    let unfinished = beside(&place.database, "key.new");
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
     let mut file = file.with_context(|| format!("making the master key file `{}`", path.display()))?;
@@ -114,31 +131,31 @@ mod tests {
     fn a_database_file_has_one_user() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("new/zhilian.db").display());
-        let first = Lock::of_database(&url).unwrap();
-        let error = Lock::of_database(&url).unwrap_err().to_string();
+        let first = Place::of_url(&url).unwrap().lock().unwrap();
+        let error = Place::of_url(&url).unwrap().lock().unwrap_err().to_string();
         assert!(error.contains("another process uses the database"), "{error}");
         drop(first);
-        assert!(Lock::of_database(&url).is_ok());
+        assert!(Place::of_url(&url).unwrap().lock().is_ok());
     }
 
     #[test]
     fn a_key_is_made_once_and_for_the_owner_only() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = Lock::of_database(&format!("sqlite:{}", folder.path().join("a.db").display())).unwrap();
-        let made = master_key(&lock, false).unwrap();
+        let place = Place::of_url(&format!("sqlite:{}", folder.path().join("a.db").display())).unwrap();
+        let made = master_key(&place, false).unwrap();
         let path = folder.path().join("a.db.key");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let read = master_key(&lock, true).unwrap();
+        let read = master_key(&place, true).unwrap();
         assert_eq!(made.expose_secret(), read.expose_secret());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(master_key(&lock, true).unwrap_err().to_string().contains("chmod 600"));
+        assert!(master_key(&place, true).unwrap_err().to_string().contains("chmod 600"));
     }
 
     #[test]
     fn a_lost_key_is_not_replaced_over_old_data() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = Lock::of_database(&format!("sqlite:{}", folder.path().join("a.db").display())).unwrap();
-        let error = master_key(&lock, true).unwrap_err().to_string();
+        let place = Place::of_url(&format!("sqlite:{}", folder.path().join("a.db").display())).unwrap();
+        let error = master_key(&place, true).unwrap_err().to_string();
         assert!(error.contains("put it back"), "{error}");
         assert!(!folder.path().join("a.db.key").exists());
     }

@@ -9,9 +9,9 @@ use clap::Subcommand;
 use secrecy::SecretString;
 use zhilian_sync_store::audit_logs::{self, NewAuditLog};
 use zhilian_sync_store::users::{self, NewUser};
-use zhilian_sync_store::{Role, Store, sessions};
+use zhilian_sync_store::{Clock, Role, Store, sessions};
 
-use crate::app;
+use crate::app::store::{self, Sharing};
 use crate::auth;
 use crate::config::Settings;
 
@@ -40,7 +40,8 @@ pub(super) enum UsersCommand {
 }
 
 pub(super) async fn run(command: UsersCommand, settings: &Settings) -> anyhow::Result<()> {
-    let opened = app::open_store(settings, zhilian_sync_store::Clock::system()).await?;
+    // The service may be running: people are added while it does.
+    let opened = store::open(settings, Clock::system(), Sharing::Beside).await?;
     let store = &opened.store;
     match command {
         UsersCommand::Add { username, role, store: store_id } => add(store, &username, role, store_id).await,

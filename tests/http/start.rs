@@ -6,6 +6,7 @@ use std::path::Path;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use zhilian_sync::app::store::{self, Sharing};
 use zhilian_sync::app::{App, ProcessRole};
 use zhilian_sync::auth;
 use zhilian_sync::config::Settings;
@@ -39,6 +40,21 @@ async fn the_first_start_makes_everything_and_the_second_finds_it() {
     drop(app);
     let again = open(settings(folder.path())).await.unwrap();
     assert_eq!(users::count(again.store()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_short_command_works_beside_the_process_that_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = open(settings(folder.path())).await.unwrap();
+    let beside = store::open(&settings(folder.path()), Clock::system(), Sharing::Beside).await.unwrap();
+    assert_eq!(users::count(&beside.store).await.unwrap(), 1);
+    app.store().close().await;
+    drop(app);
+    // Where nobody serves it may bring the schema up to date, and keeps others from serving meanwhile.
+    drop(beside);
+    let alone = store::open(&settings(folder.path()), Clock::system(), Sharing::Beside).await.unwrap();
+    assert!(open(settings(folder.path())).await.is_err());
+    drop(alone);
 }
 
 #[tokio::test]

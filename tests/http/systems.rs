@@ -169,6 +169,21 @@ async fn values_that_do_not_fit_each_other_are_told_at_once() {
 }
 
 #[tokio::test]
+async fn settings_that_a_database_cannot_hold_are_refused_on_both() {
+    for app in TestApp::every().await {
+        let admin = app.admin().await;
+        let path = format!("{SYSTEMS}/{}", app.system(&admin, json!({})).await);
+        let huge: Value = serde_json::from_str(r#"{"config": {"n": [1e999999]}}"#).unwrap();
+        for body in [huge, json!({"config": {"a": {"b": "\0"}}}), json!({"store_map": {"\0": "store-1"}})] {
+            let refused = app.put(&path, &admin, &body).await;
+            assert_eq!(refused.status, 422, "{body}: {}", refused.text);
+        }
+        let long = json!({"config": {"a": 12_345_678_901_234_567_890_u64, "b": "\u{10ffff}"}});
+        assert_eq!(app.put(&path, &admin, &long).await.json()["config"], long["config"]);
+    }
+}
+
+#[tokio::test]
 async fn systems_are_listed_newest_first_page_by_page() {
     for app in TestApp::every().await {
         let admin = app.admin().await;

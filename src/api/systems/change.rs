@@ -1,6 +1,7 @@
 //! What a request may make of a system: place, words, schedule; secrets are in `secrets.rs` beside it.
 
 use poem_openapi::types::MaybeUndefined;
+use serde_json::Value;
 use url::Url;
 use zhilian_sync_jobs::Context;
 use zhilian_sync_jobs::schedule::Schedule;
@@ -19,7 +20,7 @@ type Url2000 = Text<2000>;
 
 request_body! {
     /// A system to be made.
-    accepts_unknown struct NewSystem {
+    accepts_unknown pub struct NewSystem {
         /// What people call it.
         name: Text<200>,
         /// What it is.
@@ -61,7 +62,7 @@ request_body! {
 
 request_body! {
     /// Changes of a system; what is absent stays as it is.
-    accepts_unknown struct SystemUpdate {
+    accepts_unknown pub struct SystemUpdate {
         /// What people call it.
         name: Option<Text<200>>,
         /// The vendor manifest that describes it; needs the credentials again.
@@ -150,6 +151,9 @@ pub(super) fn update(
     apply_schedule(system, &update, &mut errors);
     let given = secrets::take(context, system, &mut update, &mut errors);
     if let Some(config) = update.config {
+        if !config.0.iter().all(|(key, value)| is_storable_text(key) && is_storable(value)) {
+            errors.push(error("config", "holds U+0000 or a number beyond measure, which cannot be stored"));
+        }
         system.config.0 = config.0;
     }
     check_manifest(context, system, &before, &mut errors);
@@ -240,7 +244,7 @@ fn apply_words(system: &mut ExternalSystem, update: &SystemUpdate, errors: &mut 
         system.store_map.0.clear();
         for (shop, store) in &map.0 {
             match store.as_str() {
-                Some(store) if !store.is_empty() => {
+                Some(store) if !store.is_empty() && is_storable_text(store) && is_storable_text(shop) => {
                     system.store_map.0.insert(shop.clone(), store.to_owned());
                 }
                 _ => errors
@@ -311,6 +315,23 @@ fn needs_new_schedule(before: &ExternalSystem, after: &ExternalSystem) -> bool {
         || before.sync_interval != after.sync_interval
         || before.sync_cron != after.sync_cron
         || before.timezone != after.timezone
+}
+
+/// What PostgreSQL takes into a column of JSON: vendors' records are kept as text, settings are not.
+fn is_storable(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_storable_text(text),
+        Value::Number(number) => number.as_f64().is_some_and(f64::is_finite),
+        Value::Array(items) => items.iter().all(is_storable),
+        Value::Object(fields) => {
+            fields.iter().all(|(key, value)| is_storable_text(key) && is_storable(value))
+        }
+        Value::Null | Value::Bool(_) => true,
+    }
+}
+
+fn is_storable_text(text: &str) -> bool {
+    !text.contains('\0')
 }
 
 /// A manifest that is for other types of system is a mistake at once; what is merely missing is not, because
