@@ -19,8 +19,10 @@ struct Till(Arc<Mutex<Sales>>);
 #[derive(Default)]
 struct Sales {
     by_id: BTreeMap<String, (i64, DateTime<Utc>, DateTime<Utc>)>,
-    /// After this page was given, this happens.
-    meanwhile: BTreeMap<u64, (String, i64, DateTime<Utc>)>,
+    /// How often each page was given.
+    given: BTreeMap<u64, u32>,
+    /// After this page was given for the so-manieth time, this happens.
+    meanwhile: BTreeMap<(u64, u32), (String, i64, DateTime<Utc>)>,
 }
 
 const PAGE: usize = 2;
@@ -49,12 +51,8 @@ impl Till {
         self.0.lock().unwrap().by_id.insert(id.into(), (total, at, at));
     }
 
-    fn meanwhile(&self, after_page: u64, id: &str, total: i64, at: DateTime<Utc>) {
-        self.0
-            .lock()
-            .unwrap()
-            .meanwhile
-            .insert(after_page, (id.into(), total, at));
+    fn meanwhile(&self, after_page: u64, time: u32, id: &str, total: i64, at: DateTime<Utc>) {
+        self.0.lock().unwrap().meanwhile.insert((after_page, time), (id.into(), total, at));
     }
 
     fn answer(&self, request: &RecordedRequest) -> Answer {
@@ -63,11 +61,7 @@ impl Till {
         let inside = |at: DateTime<Utc>| {
             since.is_none_or(|since| at >= since) && before.is_none_or(|before| at < before)
         };
-        let matching: Vec<_> = sales
-            .by_id
-            .iter()
-            .filter(|(_, (_, _, updated))| inside(*updated))
-            .collect();
+        let matching: Vec<_> = sales.by_id.iter().filter(|(_, (_, _, updated))| inside(*updated)).collect();
         let page = page_number(request);
         let first = (usize::try_from(page).unwrap() - 1) * PAGE;
         let items: Vec<_> = matching
@@ -81,7 +75,8 @@ impl Till {
             })
             .collect();
         let answer = list(&items, page, matching.len().div_ceil(PAGE) as u64);
-        if let Some((id, total, at)) = sales.meanwhile.remove(&page) {
+        let time = *sales.given.entry(page).and_modify(|times| *times += 1).or_insert(1);
+        if let Some((id, total, at)) = sales.meanwhile.remove(&(page, time)) {
             let sold = sales.by_id.get(&id).map_or(at, |(_, sold, _)| *sold);
             sales.by_id.insert(id, (total, sold, at));
         }
@@ -89,18 +84,16 @@ impl Till {
     }
 
     fn totals(&self) -> BTreeMap<String, i64> {
-        self.0
-            .lock()
-            .unwrap()
-            .by_id
-            .iter()
-            .map(|(id, (total, _, _))| (id.clone(), *total))
-            .collect()
+        self.0.lock().unwrap().by_id.iter().map(|(id, (total, _, _))| (id.clone(), *total)).collect()
     }
 }
 
-/// Pulls, plays on, and pulls some more, a few minutes apart; everything must be there in the end.
 async fn nothing_is_missed(prepare: impl Fn(&Till), pulls: usize) {
+    pulls_apart(prepare, pulls, TimeDelta::minutes(7)).await;
+}
+
+/// Pulls again and again, so far apart; everything must be there in the end.
+async fn pulls_apart(prepare: impl Fn(&Till), pulls: usize, apart: TimeDelta) {
     let till = Till::default();
     prepare(&till);
     let (told, script) = (till.clone(), till.clone());
@@ -115,14 +108,10 @@ async fn nothing_is_missed(prepare: impl Fn(&Till), pulls: usize) {
                 for _ in 0..pulls {
                     let run = flow.pull_to_its_end().await;
                     assert_eq!(run.status, SyncStatus::Success, "{run:?}");
-                    flow.advance(TimeDelta::minutes(7));
+                    flow.advance(apart);
                 }
-                let stored: BTreeMap<String, i64> = flow
-                    .stored()
-                    .await
-                    .into_iter()
-                    .map(|(id, row)| (id, row.total))
-                    .collect();
+                let stored: BTreeMap<String, i64> =
+                    flow.stored().await.into_iter().map(|(id, row)| (id, row.total)).collect();
                 assert_eq!(stored, till.totals());
                 flow
             }
@@ -139,7 +128,7 @@ async fn a_record_changed_between_two_pages_arrives_with_the_next_run() {
                 till.sell(&format!("S-{n}"), n, noon() - TimeDelta::hours(1));
             }
             // S-7 is still to come when it changes: it leaves this window for the next one.
-            till.meanwhile(2, "S-7", 700, noon() + TimeDelta::seconds(1));
+            till.meanwhile(2, 1, "S-7", 700, noon() + TimeDelta::seconds(1));
         },
         3,
     )
@@ -154,9 +143,42 @@ async fn a_record_that_slips_to_a_page_already_read_is_found_again() {
                 till.sell(&format!("S-{n}"), n, noon() - TimeDelta::hours(1));
             }
             // S-1 was on page one. It leaves the window, so S-5 moves up to page two, which was read.
-            till.meanwhile(2, "S-1", 100, noon() + TimeDelta::seconds(1));
+            till.meanwhile(2, 1, "S-1", 100, noon() + TimeDelta::seconds(1));
         },
         3,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_shift_is_noticed_however_soon_the_next_run_comes() {
+    // The next run's window ends before the change that shifted this one: the suspicion must outlive it.
+    pulls_apart(
+        |till| {
+            for n in 1..=8 {
+                till.sell(&format!("S-{n}"), n, noon() - TimeDelta::hours(1));
+            }
+            till.meanwhile(2, 1, "S-1", 100, noon() + TimeDelta::seconds(1));
+        },
+        12,
+        TimeDelta::seconds(1),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_reading_that_is_shifted_too_is_repeated() {
+    pulls_apart(
+        |till| {
+            for n in 1..=8 {
+                till.sell(&format!("S-{n}"), n, noon() - TimeDelta::hours(1));
+            }
+            till.meanwhile(2, 1, "S-1", 100, noon() + TimeDelta::seconds(1));
+            // The third pull reads the past again, and it happens again.
+            till.meanwhile(2, 2, "S-2", 200, noon() + TimeDelta::minutes(14) + TimeDelta::seconds(1));
+        },
+        8,
+        TimeDelta::minutes(7),
     )
     .await;
 }
@@ -201,18 +223,13 @@ async fn an_older_answer_never_overwrites_a_newer_record() {
     on_every_database(
         move |_| list(&[sale("S-1", 100, at)], 1, 1),
         |flow| async move {
-            flow.vendor
-                .push(list(&[sale("S-1", 200, at + TimeDelta::minutes(5))], 1, 1));
+            flow.vendor.push(list(&[sale("S-1", 200, at + TimeDelta::minutes(5))], 1, 1));
             flow.pull().await;
             assert_eq!(flow.stored().await["S-1"].total, 200);
             flow.advance(TimeDelta::minutes(7));
             let run = flow.pull().await;
             assert_eq!(run.status, SyncStatus::Success);
-            assert_eq!(
-                flow.stored().await["S-1"].total,
-                200,
-                "a stale listing won over a newer record"
-            );
+            assert_eq!(flow.stored().await["S-1"].total, 200, "a stale listing won over a newer record");
             flow
         },
     )
@@ -224,11 +241,7 @@ async fn pages_that_overlap_store_every_record_once() {
     let at = noon() - TimeDelta::hours(1);
     on_every_database(
         move |request| match page_number(request) {
-            1 => list(
-                &[sale("S-1", 1, at), sale("S-2", 2, at), sale("S-2", 2, at)],
-                1,
-                2,
-            ),
+            1 => list(&[sale("S-1", 1, at), sale("S-2", 2, at), sale("S-2", 2, at)], 1, 2),
             _ => list(&[sale("S-2", 2, at), sale("S-3", 3, at)], 2, 2),
         },
         |flow| async {

@@ -37,10 +37,7 @@ async fn a_success_brings_a_system_in_error_back() {
             let run = flow.pull().await;
             assert_eq!(run.status, SyncStatus::Success);
             let system = flow.system().await;
-            assert_eq!(
-                (system.status, system.consecutive_failures),
-                (SystemStatus::Active, 0)
-            );
+            assert_eq!((system.status, system.consecutive_failures), (SystemStatus::Active, 0));
             assert_eq!(system.last_error, None);
             flow
         },
@@ -75,10 +72,7 @@ async fn a_test_that_fails_says_why_and_is_not_repeated() {
             let run = flow.test_connection().await;
             assert_eq!((run.status, run.attempt), (SyncStatus::Failed, 1));
             let system = flow.system().await;
-            assert_eq!(
-                (system.status, system.consecutive_failures),
-                (SystemStatus::Active, 1)
-            );
+            assert_eq!((system.status, system.consecutive_failures), (SystemStatus::Active, 1));
             assert!(system.last_error.unwrap().contains("500"));
             flow
         },
@@ -93,12 +87,7 @@ async fn many_failures_in_a_row_trip_the_breaker() {
         |flow| async {
             let limit = flow.ctx.engine.breaker_failures;
             for failed in 1..=limit {
-                assert_eq!(
-                    flow.system().await.status,
-                    SystemStatus::Active,
-                    "after {} failures",
-                    failed - 1
-                );
+                assert_eq!(flow.system().await.status, SystemStatus::Active, "after {} failures", failed - 1);
                 assert_eq!(flow.pull().await.status, SyncStatus::Failed);
             }
             assert_eq!(flow.system().await.status, SystemStatus::Error);
@@ -114,10 +103,7 @@ async fn the_key_is_sent_and_found_nowhere_in_the_row() {
         |request| {
             // A vendor that repeats the key in its error.
             let key = request.header("x-api-key").unwrap_or_default().to_owned();
-            Answer::json(
-                400,
-                &json!({"code": 400, "message": format!("bad request with key {key}")}),
-            )
+            Answer::json(400, &json!({"code": 400, "message": format!("bad request with key {key}")}))
         },
         |flow| async {
             let id = flow.wish(&Wish::pull(flow.system.id, "transactions", None)).await;

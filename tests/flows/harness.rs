@@ -42,10 +42,7 @@ pub(crate) async fn on_every_database<F: Future<Output = Flow>>(
         let vendor = Scripted::start_with(script.clone()).await.unwrap();
         let mut flow = play(Flow::new(store, vendor).await).await;
         let left = zhilian_sync_jobs::testing::due(&flow.ctx).await;
-        assert!(
-            left.is_empty(),
-            "runs are still due at the end of the test: {left:?}"
-        );
+        assert!(left.is_empty(), "runs are still due at the end of the test: {left:?}");
         flow.finished = true;
     }
 }
@@ -60,22 +57,10 @@ impl Flow {
         settings.engine.max_attempts = 3;
         let vendors = Vendors::new(&settings.vendors, store.store.clone()).unwrap();
         let queue = Queue::memory(&settings.queue);
-        let ctx = Context::new(
-            store.store.clone(),
-            queue,
-            vendors,
-            settings.engine,
-            settings.queue,
-        );
+        let ctx = Context::new(store.store.clone(), queue, vendors, settings.engine, settings.queue);
         let system = till(&store.store, "the till", &vendor.url());
         insert(&store.store, &system).await;
-        Self {
-            ctx,
-            vendor,
-            system,
-            store,
-            finished: false,
-        }
+        Self { ctx, vendor, system, store, finished: false }
     }
 
     /// The database.
@@ -133,22 +118,15 @@ impl Flow {
 
     /// What is stored, by the vendor's id.
     pub(crate) async fn stored(&self) -> BTreeMap<String, PosTransaction> {
-        let filter = pos_transactions::Filter {
-            system_id: Some(self.system.id),
-            limit: 500,
-            ..Default::default()
-        };
+        let filter =
+            pos_transactions::Filter { system_id: Some(self.system.id), limit: 500, ..Default::default() };
         let rows = pos_transactions::list(self.store(), &filter).await.unwrap();
-        rows.into_iter()
-            .map(|row| (row.pos_transaction_id.clone(), row))
-            .collect()
+        rows.into_iter().map(|row| (row.pos_transaction_id.clone(), row)).collect()
     }
 
     /// The failures of a run.
     pub(crate) async fn failures(&self, run: RunId) -> Vec<SyncFailure> {
-        sync_failures::list_of_run(self.store(), run, None, 500)
-            .await
-            .unwrap()
+        sync_failures::list_of_run(self.store(), run, None, 500).await.unwrap()
     }
 }
 
@@ -199,10 +177,7 @@ pub(crate) fn list(items: &[Value], page: u64, pages: u64) -> Answer {
 
 /// The page number that a request asks for.
 pub(crate) fn page_number(request: &RecordedRequest) -> u64 {
-    request
-        .query("page")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1)
+    request.query("page").and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 /// A time that a request's query carries.

@@ -28,11 +28,7 @@ async fn once_bad_then_good(bad: impl Fn() -> Answer, code: &str, says: &str) {
             let ended = flow.pull_to_its_end().await;
             assert_eq!(ended.id, run.id, "a wish joins the run that is under way");
             assert_eq!(ended.status, SyncStatus::Success, "{ended:?}");
-            assert_eq!(
-                ended.attempt_errors().len(),
-                1,
-                "the first attempt's error is kept"
-            );
+            assert_eq!(ended.attempt_errors().len(), 1, "the first attempt's error is kept");
             assert_eq!(flow.stored().await.len(), 1);
             flow
         },
@@ -67,11 +63,7 @@ async fn too_many_requests_waits_as_long_as_the_vendor_says() {
             flow.vendor.push(Answer::status(429).header("retry-after", "77"));
             let run = flow.pull().await;
             assert_eq!(run.status, SyncStatus::Pending);
-            assert!(
-                run.run_at >= flow.store().clock().now() + TimeDelta::seconds(77),
-                "{}",
-                run.run_at
-            );
+            assert!(run.run_at >= flow.store().clock().now() + TimeDelta::seconds(77), "{}", run.run_at);
             flow.advance(TimeDelta::seconds(80));
             let run = flow.pull_to_its_end().await;
             assert_eq!(run.status, SyncStatus::Success);
@@ -149,12 +141,8 @@ async fn a_redirect_to_the_metadata_service_is_refused() {
 
 #[tokio::test]
 async fn a_page_of_html_is_tried_again() {
-    once_bad_then_good(
-        || Answer::bytes(200, "text/html", "<html>maintenance</html>"),
-        "not_json",
-        "JSON",
-    )
-    .await;
+    once_bad_then_good(|| Answer::bytes(200, "text/html", "<html>maintenance</html>"), "not_json", "JSON")
+        .await;
 }
 
 #[tokio::test]
@@ -175,44 +163,27 @@ async fn bad_records_are_kept_with_their_reasons_and_good_ones_stored() {
     nameless.as_object_mut().unwrap().remove("sale_id");
     let mut nul = sale("S-2", 200, at);
     nul["pay"] = json!("cash\u{0}money");
-    let huge = sale("S-3", 300, at)
-        .to_string()
-        .replace("\"total_fen\":300", "\"total_fen\":1e999999");
+    let huge = sale("S-3", 300, at).to_string().replace("\"total_fen\":300", "\"total_fen\":1e999999");
     let mut fraction = sale("S-4", 400, at);
     fraction["total_fen"] = json!(12.5);
-    let good = (10..30)
-        .map(|n| sale(&format!("S-{n}"), n, at))
-        .collect::<Vec<_>>();
+    let good = (10..30).map(|n| sale(&format!("S-{n}"), n, at)).collect::<Vec<_>>();
     let mut items: Vec<String> = good.iter().map(ToString::to_string).collect();
     items.extend([nameless.to_string(), nul.to_string(), huge, fraction.to_string()]);
-    let body = format!(
-        r#"{{"code":0,"message":"ok","data":{{"items":[{}],"page":1,"pages":1}}}}"#,
-        items.join(",")
-    );
+    let body =
+        format!(r#"{{"code":0,"message":"ok","data":{{"items":[{}],"page":1,"pages":1}}}}"#, items.join(","));
     on_every_database(
         move |_| Answer::bytes(200, "application/json", body.clone()),
         |flow| async {
             let run = flow.pull().await;
             assert_eq!(run.status, SyncStatus::Partial, "{run:?}");
-            assert_eq!(
-                (run.records_total, run.records_success, run.records_failed),
-                (24, 21, 3)
-            );
+            assert_eq!((run.records_total, run.records_success, run.records_failed), (24, 21, 3));
             let stored = flow.stored().await;
             assert_eq!(stored.len(), 21);
-            assert!(
-                stored["S-2"].raw.contains("\\u0000"),
-                "raw keeps what the vendor sent"
-            );
+            assert!(stored["S-2"].raw.contains("\\u0000"), "raw keeps what the vendor sent");
             assert_eq!(stored["S-2"].payment_method.as_deref(), Some("cash\u{fffd}money"));
             let failures = flow.failures(run.id).await;
             let reason = |id: &str| {
-                failures
-                    .iter()
-                    .find(|failure| failure.external_id.starts_with(id))
-                    .unwrap()
-                    .reason
-                    .clone()
+                failures.iter().find(|failure| failure.external_id.starts_with(id)).unwrap().reason.clone()
             };
             assert!(reason("hash:").contains("sale_id"), "{}", reason("hash:"));
             assert!(reason("S-3").contains("total"), "{}", reason("S-3"));
@@ -244,9 +215,8 @@ async fn a_failed_record_is_resolved_when_it_comes_mended() {
             flow.advance(TimeDelta::minutes(10));
             let run = flow.pull().await;
             assert_eq!(run.status, SyncStatus::Success);
-            let open = zhilian_sync_store::sync_failures::count_open(flow.store(), flow.system.id)
-                .await
-                .unwrap();
+            let open =
+                zhilian_sync_store::sync_failures::count_open(flow.store(), flow.system.id).await.unwrap();
             assert_eq!(open, 0);
             flow
         },
@@ -289,11 +259,7 @@ async fn pages_without_end_are_cut_off() {
     on_every_database(
         |request| {
             let page = crate::harness::page_number(request);
-            list(
-                &[sale(&format!("S-{page}"), 1, noon() - TimeDelta::hours(1))],
-                page,
-                99_999,
-            )
+            list(&[sale(&format!("S-{page}"), 1, noon() - TimeDelta::hours(1))], page, 99_999)
         },
         |flow| async {
             let run = flow.pull_to_its_end().await;

@@ -19,9 +19,7 @@ async fn two_wishes_for_one_stream_are_one_run() {
             let wish = Wish::pull(flow.system.id, "transactions", None);
             let first = enqueue::start(&flow.ctx, &wish).await.unwrap();
             let second = enqueue::start(&flow.ctx, &wish).await.unwrap();
-            let Enqueued::New(id) = first else {
-                panic!("{first:?}")
-            };
+            let Enqueued::New(id) = first else { panic!("{first:?}") };
             assert_eq!(second, Enqueued::Hurried(id));
             drain(&flow.ctx).await;
             assert_eq!(flow.vendor.requests().len(), 1);
@@ -40,33 +38,21 @@ async fn a_wish_for_a_syncing_run_runs_it_once_more() {
             let id = flow.wish(&wish).await;
             // A worker elsewhere has it.
             let lease = flow.store().clock().now() + TimeDelta::seconds(60);
-            let run = sync_logs::claim(flow.store(), id, "elsewhere", lease)
-                .await
-                .unwrap()
-                .unwrap();
+            let run = sync_logs::claim(flow.store(), id, "elsewhere", lease).await.unwrap().unwrap();
             for _ in 0..3 {
-                assert_eq!(
-                    enqueue::start(&flow.ctx, &wish).await.unwrap(),
-                    Enqueued::Again(id)
-                );
+                assert_eq!(enqueue::start(&flow.ctx, &wish).await.unwrap(), Enqueued::Again(id));
             }
             assert!(flow.run(id).await.again);
             // It falls silent; whoever goes on with it also does what was asked meanwhile, once.
             flow.advance(TimeDelta::seconds(61));
             drain(&flow.ctx).await;
             assert!(flow.run(id).await.claim_no > run.claim_no);
-            let filter = sync_logs::Filter {
-                system_id: Some(flow.system.id),
-                limit: 10,
-                ..Default::default()
-            };
+            let filter =
+                sync_logs::Filter { system_id: Some(flow.system.id), limit: 10, ..Default::default() };
             let runs = sync_logs::list(flow.store(), &filter).await.unwrap();
             let successors: Vec<_> = runs.iter().filter(|run| run.id != id).collect();
             assert_eq!(successors.len(), 1, "{successors:?}");
-            assert_eq!(
-                (successors[0].status, successors[0].retry_of),
-                (SyncStatus::Success, Some(id))
-            );
+            assert_eq!((successors[0].status, successors[0].retry_of), (SyncStatus::Success, Some(id)));
             flow
         },
     )
@@ -80,15 +66,9 @@ async fn a_wish_with_other_parameters_is_a_conflict_that_names_the_run() {
         |flow| async {
             let id = flow.wish(&Wish::pull(flow.system.id, "transactions", None)).await;
             let mut odd = Wish::pull(flow.system.id, "transactions", None);
-            odd.parameters = PullParameters {
-                from: Some(noon()),
-                to: None,
-            };
+            odd.parameters = PullParameters { from: Some(noon()), to: None };
             // A range has a key of its own and runs beside the normal pull.
-            assert!(matches!(
-                enqueue::start(&flow.ctx, &odd).await.unwrap(),
-                Enqueued::New(_)
-            ));
+            assert!(matches!(enqueue::start(&flow.ctx, &odd).await.unwrap(), Enqueued::New(_)));
             let active = flow.run(id).await;
             assert_eq!(active.status, SyncStatus::Pending);
             drain(&flow.ctx).await;
@@ -105,10 +85,7 @@ async fn a_backfill_reads_its_range_and_leaves_the_watermark() {
         |flow| async {
             let (from, to) = (noon() - TimeDelta::days(100), noon() - TimeDelta::days(80));
             let mut wish = Wish::pull(flow.system.id, "transactions", None);
-            wish.parameters = PullParameters {
-                from: Some(from),
-                to: Some(to),
-            };
+            wish.parameters = PullParameters { from: Some(from), to: Some(to) };
             let id = flow.wish(&wish).await;
             drain(&flow.ctx).await;
             assert_eq!(flow.run(id).await.status, SyncStatus::Success);
@@ -139,10 +116,7 @@ async fn a_cancelled_run_is_not_taken_up() {
             let id = flow.wish(&Wish::pull(flow.system.id, "transactions", None)).await;
             let mut tx = flow.store().begin().await.unwrap();
             let now = flow.store().clock().now();
-            sync_logs::cancel(&mut tx, id, "not wanted", now)
-                .await
-                .unwrap()
-                .unwrap();
+            sync_logs::cancel(&mut tx, id, "not wanted", now).await.unwrap().unwrap();
             tx.commit().await.unwrap();
             worker::handle(&flow.ctx, &CancellationToken::new(), id).await;
             assert_eq!(flow.run(id).await.status, SyncStatus::Cancelled);
@@ -161,39 +135,24 @@ async fn a_worker_that_lost_its_claim_writes_nothing() {
             let id = flow.wish(&Wish::pull(flow.system.id, "transactions", None)).await;
             let now = flow.store().clock().now();
             let lease = now + TimeDelta::seconds(60);
-            let slow = sync_logs::claim(flow.store(), id, "slow", lease)
-                .await
-                .unwrap()
-                .unwrap();
+            let slow = sync_logs::claim(flow.store(), id, "slow", lease).await.unwrap().unwrap();
             assert!(
-                sync_logs::claim(flow.store(), id, "quick", lease)
-                    .await
-                    .unwrap()
-                    .is_none(),
+                sync_logs::claim(flow.store(), id, "quick", lease).await.unwrap().is_none(),
                 "a claim holds for as long as its lease"
             );
             flow.advance(TimeDelta::seconds(61));
             let now = flow.store().clock().now();
-            let quick = sync_logs::claim(flow.store(), id, "quick", now + TimeDelta::seconds(60))
-                .await
-                .unwrap();
+            let quick =
+                sync_logs::claim(flow.store(), id, "quick", now + TimeDelta::seconds(60)).await.unwrap();
             let quick = quick.unwrap();
             let mut tx = flow.store().begin().await.unwrap();
             let fenced = sync_logs::fence(&mut tx, slow.claim(), lease, now).await;
-            assert!(
-                matches!(fenced, Err(StoreError::ClaimLost(lost)) if lost == id),
-                "{fenced:?}"
-            );
+            assert!(matches!(fenced, Err(StoreError::ClaimLost(lost)) if lost == id), "{fenced:?}");
             drop(tx);
             let mut tx = flow.store().begin().await.unwrap();
-            let ended = sync_logs::finish(
-                &mut tx,
-                &slow,
-                SyncStatus::Success,
-                &sync_logs::Ending::default(),
-                now,
-            )
-            .await;
+            let ended =
+                sync_logs::finish(&mut tx, &slow, SyncStatus::Success, &sync_logs::Ending::default(), now)
+                    .await;
             assert!(matches!(ended, Err(StoreError::ClaimLost(_))));
             drop(tx);
             let mut tx = flow.store().begin().await.unwrap();
@@ -215,11 +174,7 @@ async fn a_run_goes_on_from_its_last_committed_page() {
     on_every_database(
         |request| {
             let page = page_number(request);
-            list(
-                &[sale(&format!("S-{page}"), 1, noon() - TimeDelta::hours(1))],
-                page,
-                4,
-            )
+            list(&[sale(&format!("S-{page}"), 1, noon() - TimeDelta::hours(1))], page, 4)
         },
         |flow| async {
             for page in 1..=2 {
@@ -248,25 +203,16 @@ async fn a_stale_position_begins_its_window_anew() {
     on_every_database(
         |request| {
             let page = page_number(request);
-            list(
-                &[sale(&format!("S-{page}"), 1, noon() - TimeDelta::hours(1))],
-                page,
-                3,
-            )
+            list(&[sale(&format!("S-{page}"), 1, noon() - TimeDelta::hours(1))], page, 3)
         },
         |flow| async {
-            flow.vendor
-                .push(list(&[sale("S-1", 1, noon() - TimeDelta::hours(1))], 1, 3));
+            flow.vendor.push(list(&[sale("S-1", 1, noon() - TimeDelta::hours(1))], 1, 3));
             flow.vendor.push(Answer::status(500));
             let run = flow.pull().await;
             assert_eq!((run.status, run.records_total), (SyncStatus::Pending, 1));
             flow.advance(TimeDelta::days(2));
             let ended = flow.pull_to_its_end().await;
-            assert_eq!(
-                (ended.status, ended.records_total),
-                (SyncStatus::Success, 3),
-                "counts begin anew"
-            );
+            assert_eq!((ended.status, ended.records_total), (SyncStatus::Success, 3), "counts begin anew");
             let pages: Vec<u64> = flow.vendor.requests().iter().map(page_number).collect();
             assert_eq!(pages, [1, 2, 1, 2, 3]);
             flow
@@ -283,12 +229,8 @@ async fn a_system_that_is_deleted_ends_its_runs() {
             let id = flow.wish(&Wish::pull(flow.system.id, "transactions", None)).await;
             let now = flow.store().clock().now();
             let mut tx = flow.store().begin().await.unwrap();
-            sync_logs::cancel_all_of(&mut tx, flow.system.id, "the system was deleted", now)
-                .await
-                .unwrap();
-            zhilian_sync_store::external_systems::delete(&mut tx, &flow.system, now)
-                .await
-                .unwrap();
+            sync_logs::cancel_all_of(&mut tx, flow.system.id, "the system was deleted", now).await.unwrap();
+            zhilian_sync_store::external_systems::delete(&mut tx, &flow.system, now).await.unwrap();
             tx.commit().await.unwrap();
             drain(&flow.ctx).await;
             assert_eq!(flow.run(id).await.status, SyncStatus::Cancelled);

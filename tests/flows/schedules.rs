@@ -17,18 +17,12 @@ async fn change(flow: &Flow, status: Option<SystemStatus>, with: impl FnOnce(&mu
     system.next_slot_at = None;
     let now = flow.store().clock().now();
     let mut tx = flow.store().begin().await.unwrap();
-    external_systems::save(&mut tx, &system, status, now)
-        .await
-        .unwrap();
+    external_systems::save(&mut tx, &system, status, now).await.unwrap();
     tx.commit().await.unwrap();
 }
 
 async fn runs(flow: &Flow) -> Vec<Run> {
-    let filter = sync_logs::Filter {
-        system_id: Some(flow.system.id),
-        limit: 500,
-        ..Default::default()
-    };
+    let filter = sync_logs::Filter { system_id: Some(flow.system.id), limit: 500, ..Default::default() };
     let mut runs = sync_logs::list(flow.store(), &filter).await.unwrap();
     runs.reverse();
     runs
@@ -44,21 +38,10 @@ async fn every_slot_has_one_run() {
                 drain(&flow.ctx).await;
                 flow.advance(TimeDelta::minutes(1));
             }
-            let slots = sync_logs::slots(flow.store(), flow.system.id, "transactions", 100)
-                .await
-                .unwrap();
+            let slots = sync_logs::slots(flow.store(), flow.system.id, "transactions", 100).await.unwrap();
             assert_eq!(slots.len(), 6, "{slots:?}");
-            assert!(
-                slots
-                    .windows(2)
-                    .all(|pair| pair[1] - pair[0] == TimeDelta::seconds(300))
-            );
-            assert!(
-                runs(&flow)
-                    .await
-                    .iter()
-                    .all(|run| run.status == SyncStatus::Success)
-            );
+            assert!(slots.windows(2).all(|pair| pair[1] - pair[0] == TimeDelta::seconds(300)));
+            assert!(runs(&flow).await.iter().all(|run| run.status == SyncStatus::Success));
             flow
         },
     )
@@ -118,21 +101,14 @@ async fn an_inactive_system_is_not_scheduled_but_pulled_when_asked() {
     on_every_database(
         |_| list(&[], 1, 1),
         |flow| async {
-            change(&flow, Some(SystemStatus::Inactive), |system| {
-                system.sync_interval = Some(60)
-            })
-            .await;
+            change(&flow, Some(SystemStatus::Inactive), |system| system.sync_interval = Some(60)).await;
             for _ in 0..5 {
                 drain(&flow.ctx).await;
                 flow.advance(TimeDelta::minutes(1));
             }
             assert!(runs(&flow).await.is_empty());
             assert_eq!(flow.pull().await.status, SyncStatus::Success);
-            assert_eq!(
-                flow.system().await.status,
-                SystemStatus::Inactive,
-                "only a test makes it active"
-            );
+            assert_eq!(flow.system().await.status, SystemStatus::Inactive, "only a test makes it active");
             flow
         },
     )
@@ -178,11 +154,7 @@ async fn housekeeping_runs_once_an_hour() {
                 drain(&flow.ctx).await;
                 flow.advance(TimeDelta::minutes(15));
             }
-            let filter = sync_logs::Filter {
-                sync_type: Some("upkeep"),
-                limit: 100,
-                ..Default::default()
-            };
+            let filter = sync_logs::Filter { sync_type: Some("upkeep"), limit: 100, ..Default::default() };
             let upkeep = sync_logs::list(flow.store(), &filter).await.unwrap();
             assert_eq!(upkeep.len(), 3, "{upkeep:?}");
             assert!(upkeep.iter().all(|run| run.status == SyncStatus::Success));

@@ -58,10 +58,7 @@ impl Position {
                 };
                 (position, counts)
             }
-            None => (
-                Self::start(now, reading, ctx.vendors.pages_max(stream)),
-                Counts::default(),
-            ),
+            None => (Self::start(now, reading, ctx.vendors.pages_max(stream)), Counts::default()),
         }
     }
 
@@ -83,10 +80,7 @@ impl Position {
 
     /// The window it is in.
     pub(super) const fn window(&self) -> Window {
-        Window {
-            from: self.from,
-            to: self.to,
-        }
+        Window { from: self.from, to: self.to }
     }
 
     /// Notes a page that was fetched and is about to be written.

@@ -6,10 +6,11 @@
 //!
 //! Page numbers and offsets have one more trap: a record that is changed while a long window is read
 //! leaves the window, everything behind it moves up by one, and the record that slips from the next page
-//! to the last one is never seen. So a window of several such pages is remembered as a [`Suspect`]. If
-//! the next window holds an old record that was changed during that reading, the shift may have
-//! happened: the watermark goes back to where the suspect began and it is read once more. That second
-//! reading is trusted, so this ends.
+//! to the last one is never seen. So a window of several such pages is remembered as a [`Suspect`] until
+//! the watermark has passed the time of its reading. If a window meanwhile holds an old record that has
+//! changed since, the shift may have happened: the watermark goes back to where the suspect
+//! began and everything since is read once more. A long reading that is shifted again is repeated again,
+//! [`ROUNDS_MAX`] times.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -28,23 +29,43 @@ const PARTITION: &str = "";
 /// How far a vendor's `Date` header, which has whole seconds, may lie behind its records' times.
 pub(super) const SLACK: TimeDelta = TimeDelta::seconds(2);
 
-/// A window of several numbered pages whose reading may have been shifted.
+/// How often the same past is read again because its reading was shifted. Each round is as long as the
+/// first, so a vendor whose old records change all the time would never be left in peace.
+const ROUNDS_MAX: u32 = 5;
+
+/// Windows of several numbered pages whose reading may have been shifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspect {
-    /// Its start; `None` is the beginning of time.
+    /// Where the first of them began; `None` is the beginning of time.
     from: Option<DateTime<Utc>>,
-    /// Its end.
+    /// Where the first of them ended.
     to: DateTime<Utc>,
-    /// When its last page was read.
+    /// Where the last of them ended: what took place before is old.
+    old_before: DateTime<Utc>,
+    /// When the last page of them was read.
     read_until: DateTime<Utc>,
+    /// How often this past was read again already.
+    rounds: u32,
 }
 
 impl Suspect {
-    /// Whether a record was already there when the window began to be read, and changed meanwhile.
+    /// Whether a record was already there when a window began to be read, and may have changed
+    /// meanwhile: one that changed later may have changed before that too.
     #[must_use]
     pub fn is_shown_by(&self, occurred_at: Option<DateTime<Utc>>, version_at: Option<DateTime<Utc>>) -> bool {
-        let old = occurred_at.is_none_or(|at| at < self.to);
-        old && version_at.is_some_and(|at| at >= self.to && at <= self.read_until)
+        let old = occurred_at.is_none_or(|at| at < self.old_before);
+        old && version_at.is_some_and(|at| at >= self.to)
+    }
+
+    /// Both as one: whatever shows either shows this.
+    fn and(self, later: Self) -> Self {
+        Self {
+            from: self.from,
+            to: self.to.min(later.to),
+            old_before: self.old_before.max(later.old_before),
+            read_until: self.read_until.max(later.read_until),
+            rounds: self.rounds.max(later.rounds),
+        }
     }
 }
 
@@ -52,10 +73,10 @@ impl Suspect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Mark {
-    /// The window before may have been shifted.
+    /// A window before may have been shifted.
     Suspect(Suspect),
-    /// The coming window is the second reading of a suspect.
-    Confirming,
+    /// The coming window reads a suspect again, for the so-manieth time.
+    Confirming { rounds: u32 },
 }
 
 /// The window of one pull, and what is known about the one before.
@@ -65,7 +86,7 @@ pub(super) struct Reading {
     stream: String,
     pub(super) window: Window,
     pub(super) suspect: Option<Suspect>,
-    confirming: bool,
+    rounds: u32,
     backfill: bool,
     numbered_pages: bool,
 }
@@ -86,15 +107,12 @@ impl Reading {
             stream: stream.name.clone(),
             window: Window { from: None, to },
             suspect: None,
-            confirming: false,
+            rounds: 0,
             backfill: parameters.is_backfill(),
             numbered_pages: stream.has_numbered_pages(),
         };
         if reading.backfill {
-            reading.window = Window {
-                from: parameters.from,
-                to: parameters.to.unwrap_or(to),
-            };
+            reading.window = Window { from: parameters.from, to: parameters.to.unwrap_or(to) };
             return Ok(reading);
         }
         let cursor = sync_cursors::find(&ctx.store, system.id, &stream.name, PARTITION).await?;
@@ -105,12 +123,9 @@ impl Reading {
             (Some(_), None) => None,
             (None, None) => Some(now - delta(stream.first_window)),
         };
-        match cursor
-            .and_then(|cursor| cursor.value)
-            .and_then(|text| serde_json::from_str(&text).ok())
-        {
+        match cursor.and_then(|cursor| cursor.value).and_then(|text| serde_json::from_str(&text).ok()) {
             Some(Mark::Suspect(suspect)) => reading.suspect = Some(suspect),
-            Some(Mark::Confirming) => reading.confirming = true,
+            Some(Mark::Confirming { rounds }) => reading.rounds = rounds,
             None => {}
         }
         Ok(reading)
@@ -153,26 +168,21 @@ impl Reading {
             return Ok(());
         }
         let end = position.vendor_to.unwrap_or(self.window.to);
-        let (watermark, mark) = if position.shifted {
-            let from = self.suspect.and_then(|suspect| suspect.from);
-            tracing::info!(
-                ?from,
-                "a record was changed while the window before was read; it is read once more"
-            );
-            (from, Some(Mark::Confirming))
-        } else if position.pages > 1 && self.numbered_pages && !self.confirming {
-            let read_until = position.read_until.unwrap_or(end);
-            (
-                Some(end),
-                Some(Mark::Suspect(Suspect {
-                    from: position.window().from,
-                    to: end,
-                    read_until,
-                })),
-            )
-        } else {
-            (Some(end), None)
+        let shown = self.suspect.filter(|_| position.shifted);
+        let (watermark, mark) = match shown {
+            Some(suspect) if suspect.rounds < ROUNDS_MAX => {
+                tracing::info!(from = ?suspect.from, "a record was changed while a long window was read; reading it again");
+                (suspect.from, Some(Mark::Confirming { rounds: suspect.rounds + 1 }))
+            }
+            _ => (Some(end), self.suspects(position, end).map(Mark::Suspect)),
         };
+        if shown.is_some() && watermark == Some(end) {
+            tracing::warn!(
+                rounds = ROUNDS_MAX,
+                "records keep changing while the same past is read; it is not read again, a backfill at a quiet hour is advised"
+            );
+        }
+        let force = watermark != Some(end);
         let value = mark.and_then(|mark| serde_json::to_string(&mark).ok());
         let to = Advance {
             system_id: self.system,
@@ -181,10 +191,27 @@ impl Reading {
             watermark,
             value: value.as_deref(),
             sync_log_id: Some(run),
-            force: position.shifted,
+            force,
         };
         sync_cursors::advance(tx, ctx.clock(), to).await?;
         Ok(())
+    }
+
+    /// What may have been shifted and is not cleared yet: this window, and those before it until the
+    /// watermark has passed the time of their reading.
+    fn suspects(&self, position: &Position, end: DateTime<Utc>) -> Option<Suspect> {
+        let this = (position.pages > 1 && self.numbered_pages).then(|| Suspect {
+            from: position.window().from,
+            to: end,
+            old_before: end,
+            read_until: position.read_until.unwrap_or(end),
+            rounds: self.rounds,
+        });
+        let before = self.suspect.filter(|suspect| !position.shifted && suspect.read_until >= end);
+        match (before, this) {
+            (Some(before), Some(this)) => Some(before.and(this)),
+            (one, other) => one.or(other),
+        }
     }
 }
 
@@ -198,34 +225,24 @@ mod tests {
 
     #[test]
     fn only_an_old_record_changed_during_the_reading_shows_a_shift() {
-        let suspect = Suspect {
-            from: Some(at(0)),
-            to: at(100),
-            read_until: at(130),
-        };
-        assert!(
-            suspect.is_shown_by(Some(at(50)), Some(at(110))),
-            "sold before, changed meanwhile"
-        );
-        assert!(
-            suspect.is_shown_by(None, Some(at(110))),
-            "nobody knows when it was sold"
-        );
-        assert!(
-            !suspect.is_shown_by(Some(at(105)), Some(at(110))),
-            "new: it was never in the window"
-        );
-        assert!(
-            !suspect.is_shown_by(Some(at(50)), Some(at(131))),
-            "changed after the reading"
-        );
-        assert!(
-            !suspect.is_shown_by(Some(at(50)), Some(at(99))),
-            "part of the overlap"
-        );
-        assert!(
-            !suspect.is_shown_by(Some(at(50)), None),
-            "the vendor tells no versions"
-        );
+        let suspect =
+            Suspect { from: Some(at(0)), to: at(100), old_before: at(100), read_until: at(130), rounds: 0 };
+        assert!(suspect.is_shown_by(Some(at(50)), Some(at(110))), "sold before, changed meanwhile");
+        assert!(suspect.is_shown_by(None, Some(at(110))), "nobody knows when it was sold");
+        assert!(!suspect.is_shown_by(Some(at(105)), Some(at(110))), "new: it was never in the window");
+        assert!(suspect.is_shown_by(Some(at(50)), Some(at(131))), "changed later, and perhaps meanwhile too");
+        assert!(!suspect.is_shown_by(Some(at(50)), Some(at(99))), "part of the overlap");
+        assert!(!suspect.is_shown_by(Some(at(50)), None), "the vendor tells no versions");
+    }
+
+    #[test]
+    fn two_suspects_are_shown_by_whatever_shows_one() {
+        let one = Suspect { from: None, to: at(100), old_before: at(100), read_until: at(130), rounds: 1 };
+        let two =
+            Suspect { from: Some(at(60)), to: at(120), old_before: at(120), read_until: at(150), rounds: 0 };
+        let both = one.and(two);
+        assert_eq!((both.from, both.rounds), (None, 1));
+        assert!(both.is_shown_by(Some(at(50)), Some(at(110))));
+        assert!(both.is_shown_by(Some(at(110)), Some(at(145))));
     }
 }
