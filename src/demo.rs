@@ -21,6 +21,7 @@ use self::shops::DemoSystem;
 use self::verdict::{Comparison, StoredSale, Table};
 use crate::app::{App, ProcessRole};
 use crate::config::{LogSettings, Secret, Settings};
+use crate::simulator::Simulator;
 use crate::{serve, telemetry};
 
 mod evidence;
@@ -58,21 +59,16 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let directory = directory.context("making a folder for the demo's database")?;
     let clock = Clock::system();
     let password = format!("demo-{}", &clock.new_id().simple().to_string()[20..]);
-    let settings = settings(&options, directory.path(), &password);
+    let shops = shops::open(&clock, options.once).await.context("opening the simulated vendors")?;
+    let settings = settings(&options, directory.path(), &password, &shops);
     telemetry::init(&settings.log);
     let stop = serve::stop_on_signals().context("listening for signals")?;
 
     let listener = TcpListener::bind(settings.server.address).await;
     let listener = listener.with_context(|| {
-        format!(
-            "listening on `{}`; choose a free port with `--port`",
-            settings.server.address
-        )
+        format!("listening on `{}`; choose a free port with `--port`", settings.server.address)
     })?;
     let address = listener.local_addr()?;
-    let shops = shops::open(&clock, options.once)
-        .await
-        .context("opening the simulated vendors")?;
     let app = App::open(settings, ProcessRole::All, clock).await?;
     let service = tokio::spawn({
         let (app, stop) = (app.clone(), stop.clone());
@@ -86,12 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     introduce(address, &password, &options)?;
     let systems = shops::connect(&app, shops).await?;
-    let mut demo = Demo {
-        app,
-        systems,
-        feed: Feed::default(),
-        missing: Vec::new(),
-    };
+    let mut demo = Demo { app, systems, feed: Feed::default(), missing: Vec::new() };
     let outcome = if options.once {
         stop.run_until_cancelled(demo.prove()).await
     } else {
@@ -116,33 +107,25 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 /// The embedded default, with a database and a pace for a demo.
-fn settings(options: &Options, directory: &Path, password: &str) -> Settings {
+fn settings(options: &Options, directory: &Path, password: &str, shops: &[Simulator]) -> Settings {
     let mut settings = Settings::embedded();
-    let port = if options.once {
-        0
-    } else {
-        options.port.unwrap_or(PORT)
-    };
+    let port = if options.once { 0 } else { options.port.unwrap_or(PORT) };
     settings.server.address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     settings.database.url = Secret::from(format!("sqlite:{}", directory.join("demo.db").display()).as_str());
     settings.auth.admin_password = Secret::from(password);
-    settings.vendors.allow_networks = vec![format!("{}/32", Ipv4Addr::LOCALHOST)];
+    // The vendors' own ports, and nothing else of this machine.
+    settings.vendors.allow_networks = shops.iter().map(|shop| shop.address().to_string()).collect();
     // Faults are injected often, and somebody watches.
     settings.engine.retry_initial_secs = 1;
     settings.engine.retry_max_secs = 5;
     settings.engine.scheduler_tick_ms = 200;
     settings.engine.jitter_max_secs = 0;
-    settings.log = LogSettings {
-        filter: options.log.clone(),
-        ..settings.log
-    };
+    settings.log = LogSettings { filter: options.log.clone(), ..settings.log };
     settings
 }
 
 fn introduce(address: SocketAddr, password: &str, options: &Options) -> std::io::Result<()> {
-    say(format_args!(
-        "zhilian-sync demo: http://{address}  (API under /api/v1, its description at /docs)"
-    ))?;
+    say(format_args!("zhilian-sync demo: http://{address}  (API under /api/v1, its description at /docs)"))?;
     say(format_args!("sign in as `admin` with the password `{password}`"))?;
     say(
         "three simulated tills sell, change and refund, and fail now and then; a line for every run that ends:",
@@ -180,11 +163,7 @@ impl Demo {
     /// Shows runs until enough has happened, and compares.
     async fn prove(&mut self) -> anyhow::Result<Verdict> {
         let Ok(proven) = tokio::time::timeout(ONCE_MAX, self.reach_the_end()).await else {
-            bail!(
-                "not done after {} s; still missing: {}",
-                ONCE_MAX.as_secs(),
-                self.missing.join("; ")
-            )
+            bail!("not done after {} s; still missing: {}", ONCE_MAX.as_secs(), self.missing.join("; "))
         };
         proven?;
         let mut comparisons = Vec::new();
@@ -195,11 +174,7 @@ impl Demo {
             comparisons.push(Comparison::of(&system.name, &system.vendor.ledger(), &rows));
         }
         say(format_args!("\n{}", Table(&comparisons)))?;
-        Ok(if comparisons.iter().all(Comparison::is_exact) {
-            Verdict::Exact
-        } else {
-            Verdict::Inexact
-        })
+        Ok(if comparisons.iter().all(Comparison::is_exact) { Verdict::Exact } else { Verdict::Inexact })
     }
 
     async fn reach_the_end(&mut self) -> anyhow::Result<()> {
@@ -228,10 +203,7 @@ impl Demo {
 
     async fn show_ended_runs(&mut self) -> anyhow::Result<()> {
         for run in self.feed.ended(self.app.store()).await? {
-            let system = self
-                .systems
-                .iter_mut()
-                .find(|system| Some(system.id) == run.system_id);
+            let system = self.systems.iter_mut().find(|system| Some(system.id) == run.system_id);
             let name = system.as_ref().map_or("", |system| &system.name);
             say(line(&run, name))?;
             if let Some(system) = system {
@@ -245,13 +217,7 @@ impl Demo {
     fn lacking(&self) -> Vec<String> {
         let mut lacking = Vec::new();
         for system in &self.systems {
-            lacking.extend(
-                system
-                    .evidence()
-                    .missing()
-                    .iter()
-                    .map(|what| format!("{}: {what}", system.name)),
-            );
+            lacking.extend(system.evidence().missing().iter().map(|what| format!("{}: {what}", system.name)));
         }
         lacking
     }

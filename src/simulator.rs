@@ -95,27 +95,16 @@ impl Simulator {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shop = Shop::open(&settings, clock.now());
-        let state = State {
-            shop,
-            open: true,
-            counters: Counters::default(),
-            listing: faults::Listing::default(),
-        };
-        let till = Arc::new(Till {
-            settings,
-            clock,
-            state: Mutex::new(state),
-        });
+        let state =
+            State { shop, open: true, counters: Counters::default(), listing: faults::Listing::default() };
+        let till = Arc::new(Till { settings, clock, state: Mutex::new(state) });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
         let server = poem::Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?);
         let stopped = stop.clone().cancelled_owned();
         let endpoints = endpoints::routes(Arc::clone(&till));
         tasks.spawn(async move {
-            if let Err(error) = server
-                .run_with_graceful_shutdown(endpoints, stopped, Some(DRAIN))
-                .await
-            {
+            if let Err(error) = server.run_with_graceful_shutdown(endpoints, stopped, Some(DRAIN)).await {
                 tracing::error!(%error, "the vendor simulator ended");
             }
         });
@@ -123,12 +112,7 @@ impl Simulator {
             tasks.spawn(sell_all_the_time(Arc::clone(&till), pace, stop.clone()));
         }
         tasks.close();
-        Ok(Self {
-            address,
-            till,
-            stop,
-            tasks,
-        })
+        Ok(Self { address, till, stop, tasks })
     }
 
     /// Where it listens.

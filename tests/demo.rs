@@ -6,20 +6,10 @@ use std::process::{Child, Command, Stdio};
 /// The program, with nothing of this process's environment that could configure it.
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zhilian-sync"));
-    for name in [
-        "DATABASE_URL",
-        "REDIS_URL",
-        "PORT",
-        "ZHILIAN_MASTER_KEY",
-        "ZHILIAN_ADMIN_PASSWORD",
-    ] {
+    for name in ["DATABASE_URL", "REDIS_URL", "PORT", "ZHILIAN_MASTER_KEY", "ZHILIAN_ADMIN_PASSWORD"] {
         command.env_remove(name);
     }
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -36,21 +26,13 @@ impl Drop for Running {
 #[test]
 fn demo_once_proves_that_nothing_is_lost_or_doubled() {
     let done = program(&["demo", "--once"]).output().unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr),
-    );
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     let said = format!("--- stdout\n{out}\n--- stderr\n{err}");
     assert_eq!(done.status.code(), Some(0), "{said}");
 
     let header = "system sold stored lost doubled wrong";
-    let mut lines = out
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    assert!(
-        lines.any(|line| line.join(" ") == header),
-        "there is no table: {said}"
-    );
+    let mut lines = out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    assert!(lines.any(|line| line.join(" ") == header), "there is no table: {said}");
     let rows: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
     assert_eq!(rows.len(), 3, "{said}");
     for row in &rows {
@@ -58,21 +40,11 @@ fn demo_once_proves_that_nothing_is_lost_or_doubled() {
         assert!(sold >= 200, "{said}");
         assert_eq!(row[2..], [row[1], "0", "0", "0"], "{said}");
         let system = row[0];
-        let proof = out
-            .lines()
-            .find(|line| line.starts_with(&format!("{system}: ")))
-            .unwrap();
-        assert!(
-            proof.contains("× 429") && !proof.contains(" 0 "),
-            "nothing was injected: {proof}"
-        );
+        let proof = out.lines().find(|line| line.starts_with(&format!("{system}: "))).unwrap();
+        assert!(proof.contains("× 429") && !proof.contains(" 0 "), "nothing was injected: {proof}");
         // A run that a fault interrupted says so, and ended well all the same.
         let interrupted = |line: &&str| line.contains(&format!("  {system} ")) && line.contains("429");
-        assert!(
-            out.lines()
-                .any(|line| interrupted(&line) && line.contains("success")),
-            "{said}"
-        );
+        assert!(out.lines().any(|line| interrupted(&line) && line.contains("success")), "{said}");
     }
 }
 
@@ -81,16 +53,9 @@ fn demo_answers_the_api_and_ends_when_told() {
     let mut demo = Running(program(&["demo", "--port", "0"]).spawn().unwrap());
     let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
     let address = lines.next().unwrap().unwrap();
-    let address = address
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("http://"))
-        .unwrap()
-        .to_owned();
-    let first_pull = lines
-        .by_ref()
-        .map(Result::unwrap)
-        .find(|line| line.contains("pull"))
-        .unwrap();
+    let address =
+        address.split_whitespace().find_map(|word| word.strip_prefix("http://")).unwrap().to_owned();
+    let first_pull = lines.by_ref().map(Result::unwrap).find(|line| line.contains("pull")).unwrap();
     assert!(first_pull.contains("success"), "{first_pull}");
 
     let mut stream = std::net::TcpStream::connect(&address).unwrap();
@@ -101,10 +66,7 @@ fn demo_answers_the_api_and_ends_when_told() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
-    let terminated = Command::new("kill")
-        .args(["-TERM", &demo.0.id().to_string()])
-        .status()
-        .unwrap();
+    let terminated = Command::new("kill").args(["-TERM", &demo.0.id().to_string()]).status().unwrap();
     assert!(terminated.success());
     // Read on, so that the demo is never stopped by a full pipe.
     for line in lines {

@@ -18,10 +18,7 @@ fn noon() -> DateTime<Utc> {
     DateTime::from_timestamp(1_767_240_000, 0).unwrap()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test is a client of its own, not a vendor call"
-)]
+#[expect(clippy::disallowed_methods, reason = "the test is a client of its own, not a vendor call")]
 fn client() -> reqwest::Client {
     // A second test of the same process finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -44,33 +41,19 @@ async fn start(history: u32, faults: FaultPlan, clock: &Clock) -> Simulator {
 
 async fn get(simulator: &Simulator, path: &str, query: &[(&str, String)]) -> reqwest::Response {
     let request = client().get(format!("{}{path}", simulator.url()));
-    request
-        .header("X-Api-Key", KEY)
-        .query(query)
-        .send()
-        .await
-        .unwrap()
+    request.header("X-Api-Key", KEY).query(query).send().await.unwrap()
 }
 
 async fn page(simulator: &Simulator, page: u64, before: DateTime<Utc>) -> Value {
     let before = before.to_rfc3339_opts(SecondsFormat::Millis, true);
-    let query = [
-        ("updated_before", before),
-        ("page", page.to_string()),
-        ("page_size", "10".into()),
-    ];
+    let query = [("updated_before", before), ("page", page.to_string()), ("page_size", "10".into())];
     let response = get(simulator, "/v1/sales", &query).await;
     assert_eq!(response.status(), 200);
     serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
 fn ids(page: &Value) -> Vec<&str> {
-    page["data"]["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|item| item["sale_id"].as_str().unwrap())
-        .collect()
+    page["data"]["items"].as_array().unwrap().iter().map(|item| item["sale_id"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -84,17 +67,8 @@ async fn the_ping_names_the_shop_and_both_routes_want_the_key() {
     for path in ["/v1/ping", "/v1/sales"] {
         let url = format!("{}{path}", simulator.url());
         let none = client().get(&url).send().await.unwrap();
-        let wrong = client()
-            .get(&url)
-            .header("X-Api-Key", "till-kez")
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(
-            (none.status().as_u16(), wrong.status().as_u16()),
-            (401, 401),
-            "{path}"
-        );
+        let wrong = client().get(&url).header("X-Api-Key", "till-kez").send().await.unwrap();
+        assert_eq!((none.status().as_u16(), wrong.status().as_u16()), (401, 401), "{path}");
     }
     assert_eq!(simulator.counters().refused, 4);
     assert_eq!(simulator.counters().requests, 0);
@@ -118,10 +92,8 @@ async fn a_sale_on_the_wire_is_the_sale_in_the_ledger() {
     assert_eq!(item["sold_at"], "2026-01-01T12:00:00+08:00");
     assert_eq!(item["updated_at"], "2026-01-01T12:00:00.123+08:00");
     let lines = item["lines"].as_array().unwrap();
-    let sum: i64 = lines
-        .iter()
-        .map(|line| line["qty"].as_i64().unwrap() * line["price_fen"].as_i64().unwrap())
-        .sum();
+    let sum: i64 =
+        lines.iter().map(|line| line["qty"].as_i64().unwrap() * line["price_fen"].as_i64().unwrap()).sum();
     assert_eq!(item["subtotal_fen"].as_i64(), Some(sum));
 }
 
@@ -164,17 +136,8 @@ async fn pages_are_in_the_order_of_ids_and_together_they_are_the_ledger() {
         assert_eq!(page["data"]["pages"].as_u64(), Some(4));
         for item in page["data"]["items"].as_array().unwrap() {
             let id = item["sale_id"].as_str().unwrap().to_owned();
-            assert!(
-                seen.keys().next_back().is_none_or(|last| *last < id),
-                "{id} is out of order"
-            );
-            seen.insert(
-                id,
-                (
-                    item["kind"].as_str().unwrap().to_owned(),
-                    item["total_fen"].as_i64().unwrap(),
-                ),
-            );
+            assert!(seen.keys().next_back().is_none_or(|last| *last < id), "{id} is out of order");
+            seen.insert(id, (item["kind"].as_str().unwrap().to_owned(), item["total_fen"].as_i64().unwrap()));
         }
     }
     let ledger: BTreeMap<_, _> = simulator
@@ -185,17 +148,9 @@ async fn pages_are_in_the_order_of_ids_and_together_they_are_the_ledger() {
     assert_eq!(seen, ledger);
     assert_eq!(seen["S-000002"].0, "void");
     assert_eq!(seen["S-000036"], ("refund".to_owned(), seen["S-000003"].1));
-    assert!(
-        page(&simulator, 5, before).await["data"]["items"]
-            .as_array()
-            .unwrap()
-            .is_empty()
-    );
+    assert!(page(&simulator, 5, before).await["data"]["items"].as_array().unwrap().is_empty());
     let counters = simulator.counters();
-    assert_eq!(
-        (counters.whole_listings, counters.longest_listing, counters.pages),
-        (1, 4, 5)
-    );
+    assert_eq!((counters.whole_listings, counters.longest_listing, counters.pages), (1, 4, 5));
 }
 
 #[tokio::test]
@@ -229,39 +184,21 @@ async fn faults_come_when_planned_and_are_counted() {
     assert_eq!(lengths, [10, 11, 10]);
     let counters = simulator.counters();
     assert_eq!((counters.requests, counters.pages), (6, 3));
-    assert_eq!(
-        (
-            counters.too_many_requests,
-            counters.server_errors,
-            counters.duplicates
-        ),
-        (2, 1, 1)
-    );
+    assert_eq!((counters.too_many_requests, counters.server_errors, counters.duplicates), (2, 1, 1));
 }
 
 #[tokio::test]
 async fn a_shift_moves_a_sale_over_the_boundary_between_two_pages() {
     let clock = Clock::fake(noon());
-    let faults = FaultPlan {
-        shift: Some(Every { first: 1, then: 0 }),
-        ..FaultPlan::default()
-    };
+    let faults = FaultPlan { shift: Some(Every { first: 1, then: 0 }), ..FaultPlan::default() };
     let simulator = start(30, faults, &clock).await;
     let first = page(&simulator, 1, noon()).await;
     let second = page(&simulator, 2, noon()).await;
     assert_eq!(ids(&first).first(), Some(&"S-000001"));
     assert_eq!(ids(&first).last(), Some(&"S-000010"));
-    assert_eq!(
-        ids(&second).first(),
-        Some(&"S-000012"),
-        "S-000011 moved to page 1 after it was read"
-    );
+    assert_eq!(ids(&second).first(), Some(&"S-000012"), "S-000011 moved to page 1 after it was read");
     assert_eq!(simulator.counters().shifts, 1);
-    assert_eq!(
-        simulator.ledger()["S-000001"].updated_at,
-        noon(),
-        "what was changed is in the next window"
-    );
+    assert_eq!(simulator.ledger()["S-000001"].updated_at, noon(), "what was changed is in the next window");
 }
 
 #[tokio::test]
@@ -292,14 +229,9 @@ async fn a_shop_that_sells_by_itself_stops_when_told() {
 
 #[tokio::test]
 async fn a_scripted_vendor_answers_in_turn_and_remembers() {
-    let vendor = Scripted::start_with(|request| Answer::json(404, &json!({"no": request.path()})))
-        .await
-        .unwrap();
-    vendor.push(
-        Answer::json(200, &json!({"a": 1}))
-            .header("x-one", "1")
-            .delay(Duration::from_millis(30)),
-    );
+    let vendor =
+        Scripted::start_with(|request| Answer::json(404, &json!({"no": request.path()}))).await.unwrap();
+    vendor.push(Answer::json(200, &json!({"a": 1})).header("x-one", "1").delay(Duration::from_millis(30)));
     vendor.push(Answer::json(200, &json!({"half": "of it"})).cut_after(5));
     vendor.push(Answer::dropped());
     vendor.push(Answer::endless(200, "text/plain", vec![b'x'; 1000]));
@@ -320,20 +252,13 @@ async fn a_scripted_vendor_answers_in_turn_and_remembers() {
         taken += endless.chunk().await.unwrap().unwrap().len();
     }
     drop(endless);
-    assert_eq!(
-        client().get(&url).send().await.unwrap().status(),
-        404,
-        "the script answers after the queue"
-    );
+    assert_eq!(client().get(&url).send().await.unwrap().status(), 404, "the script answers after the queue");
 
     assert!(vendor.body_bytes() >= 50_000);
     assert_eq!(vendor.queued(), 0);
     let requests = vendor.requests();
     assert_eq!(requests.len(), 5);
-    assert_eq!(
-        (requests[0].method.as_str(), requests[0].path()),
-        ("POST", "/v1/things")
-    );
+    assert_eq!((requests[0].method.as_str(), requests[0].path()), ("POST", "/v1/things"));
     assert_eq!(requests[0].query("q").as_deref(), Some("a b"));
     assert_eq!(requests[0].header("content-length"), Some("4"));
     assert_eq!(&requests[0].body[..], b"sent");

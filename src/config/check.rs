@@ -1,6 +1,6 @@
 //! What a single key cannot say: whether the settings fit each other and the world.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use secrecy::SecretString;
@@ -9,12 +9,12 @@ use zhilian_sync_store::Vault;
 
 use super::Settings;
 
-/// Everything that is wrong, with the key to change.
-pub(super) fn check(settings: &Settings) -> Vec<(&'static str, String)> {
+/// Everything that is wrong, with the key to change; `was_set` tells what is no default.
+pub(super) fn check(settings: &Settings, was_set: &dyn Fn(&str) -> bool) -> Vec<(&'static str, String)> {
     let mut wrong = Vec::new();
     check_server(settings, &mut wrong);
     check_places(settings, &mut wrong);
-    check_times(settings, &mut wrong);
+    check_times(settings, &mut wrong, was_set);
     check_counts(settings, &mut wrong);
     wrong
 }
@@ -79,6 +79,9 @@ fn check_places(settings: &Settings, wrong: &mut Wrong) {
 }
 
 fn is_network(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
     let (address, length) = text.split_once('/').unwrap_or((text, ""));
     let Ok(address) = address.parse::<IpAddr>() else {
         return false;
@@ -87,28 +90,37 @@ fn is_network(text: &str) -> bool {
     length.is_empty() && !text.contains('/') || length.parse::<u8>().is_ok_and(|length| length <= most)
 }
 
-/// Times that only work in one order.
-fn check_times(settings: &Settings, wrong: &mut Wrong) {
+/// Times that only work in one order. The key that was set is blamed, not the default that it breaks.
+fn check_times(settings: &Settings, wrong: &mut Wrong, was_set: &dyn Fn(&str) -> bool) {
     let engine = &settings.engine;
-    let mut less = |key, small: u64, other: &str, large: u64| {
-        if small >= large {
-            wrong.push((key, format!("`{small}` is not less than `{other}`, which is `{large}`")));
+    let pairs = [
+        (
+            "engine.heartbeat_secs",
+            engine.heartbeat_secs.saturating_mul(2),
+            "engine.lease_secs",
+            engine.lease_secs,
+        ),
+        ("engine.turn_secs", engine.turn_secs, "engine.job_timeout_secs", engine.job_timeout_secs),
+        ("engine.job_timeout_secs", engine.job_timeout_secs, "queue.orphan_secs", settings.queue.orphan_secs),
+        (
+            "engine.retry_initial_secs",
+            engine.retry_initial_secs,
+            "engine.retry_max_secs",
+            engine.retry_max_secs,
+        ),
+    ];
+    for (small_key, small, large_key, large) in pairs {
+        // The first retry delay may be the longest; the others need room.
+        let fits = if small_key == "engine.retry_initial_secs" { small <= large } else { small < large };
+        if !fits {
+            let twice = if small_key == "engine.heartbeat_secs" { "twice " } else { "" };
+            let blamed = if was_set(small_key) || !was_set(large_key) { small_key } else { large_key };
+            let message = format!(
+                "{twice}`{small_key}` is `{small}`, too much beside `{large_key}`, which is `{large}`"
+            );
+            wrong.push((blamed, message));
         }
-    };
-    less(
-        "engine.heartbeat_secs",
-        engine.heartbeat_secs,
-        "half of engine.lease_secs",
-        engine.lease_secs.div_ceil(2),
-    );
-    less("engine.turn_secs", engine.turn_secs, "engine.job_timeout_secs", engine.job_timeout_secs);
-    less("engine.job_timeout_secs", engine.job_timeout_secs, "queue.orphan_secs", settings.queue.orphan_secs);
-    less(
-        "engine.retry_initial_secs",
-        engine.retry_initial_secs,
-        "engine.retry_max_secs",
-        engine.retry_max_secs.saturating_add(1),
-    );
+    }
 }
 
 /// Numbers of which zero, or a fantastic amount, would stop everything.

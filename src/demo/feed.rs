@@ -18,17 +18,12 @@ pub(super) struct Feed {
 impl Feed {
     /// The runs that ended since the last call, in the order of their ends.
     pub(super) async fn ended(&mut self, store: &Store) -> Result<Vec<Run>, StoreError> {
-        let filter = Filter {
-            limit: RUNS_MAX,
-            ..Filter::default()
-        };
+        let filter = Filter { limit: RUNS_MAX, ..Filter::default() };
         let runs = sync_logs::list(store, &filter).await?;
         let listed: HashSet<RunId> = runs.iter().map(|run| run.id).collect();
         self.shown.retain(|id| listed.contains(id));
-        let mut ended: Vec<Run> = runs
-            .into_iter()
-            .filter(|run| run.status.is_final() && self.shown.insert(run.id))
-            .collect();
+        let mut ended: Vec<Run> =
+            runs.into_iter().filter(|run| run.status.is_final() && self.shown.insert(run.id)).collect();
         ended.sort_by_key(|run| (run.completed_at, run.id));
         Ok(ended)
     }
@@ -36,17 +31,10 @@ impl Feed {
 
 /// One line: when, which system, what, how it ended, how much, how long, and what went wrong on the way.
 pub(super) fn line(run: &Run, system: &str) -> String {
-    let time = run
-        .completed_at
-        .unwrap_or(run.updated_at)
-        .with_timezone(&Local)
-        .format("%H:%M:%S");
+    let time = run.completed_at.unwrap_or(run.updated_at).with_timezone(&Local).format("%H:%M:%S");
     let seconds = run.duration_ms.unwrap_or_default() as f64 / 1000.0;
-    let what = if run.kind == run.sync_type {
-        run.kind.clone()
-    } else {
-        format!("{} {}", run.kind, run.sync_type)
-    };
+    let what =
+        if run.kind == run.sync_type { run.kind.clone() } else { format!("{} {}", run.kind, run.sync_type) };
     let mut parts = vec![format!(
         "{time}  {system:<8}  {what:<18}  {:<8}  {:<9}  {:>5} records  {seconds:>5.1} s",
         run.trigger.as_str(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::SecretString;
+use serde_json::{Map, Value, json};
 use zhilian_sync_jobs::Kind;
 use zhilian_sync_jobs::enqueue::{self, Wish};
 use zhilian_sync_store::sync_logs::Run;
@@ -14,11 +15,11 @@ use super::evidence::Evidence;
 use crate::app::App;
 use crate::simulator::{FaultPlan, Simulator, SimulatorSettings};
 
-/// The manifest that describes the simulated vendor.
-const PROVIDER: &str = "demo-pos";
+/// The manifest of one of them; the others have their own.
+const GENERIC: &str = "generic-rest";
 
 /// How far back the sales begin that were made before the start.
-const HISTORY_SPAN: Duration = Duration::from_mins(10);
+const HISTORY_SPAN: Duration = Duration::from_mins(60);
 
 /// How much slower the tills are while nobody waits for a verdict: their ledgers are kept in memory.
 const LEISURE: u32 = 5;
@@ -26,6 +27,7 @@ const LEISURE: u32 = 5;
 /// What one shop is like.
 struct Plan {
     system: &'static str,
+    provider: &'static str,
     shop_name: &'static str,
     shop_id: &'static str,
     pace: Duration,
@@ -37,6 +39,7 @@ struct Plan {
 const PLANS: [Plan; 3] = [
     Plan {
         system: "noodles",
+        provider: "demo-pos",
         shop_name: "牛肉面·人民路店",
         shop_id: "shop-1",
         pace: Duration::from_millis(100),
@@ -45,6 +48,7 @@ const PLANS: [Plan; 3] = [
     },
     Plan {
         system: "tea",
+        provider: "demo-pos",
         shop_name: "半山茶铺",
         shop_id: "shop-2",
         pace: Duration::from_millis(170),
@@ -53,6 +57,7 @@ const PLANS: [Plan; 3] = [
     },
     Plan {
         system: "hotpot",
+        provider: GENERIC,
         shop_name: "老灶火锅",
         shop_id: "shop-3",
         pace: Duration::from_millis(60),
@@ -60,6 +65,37 @@ const PLANS: [Plan; 3] = [
         interval_secs: 2,
     },
 ];
+
+/// What a person tells `generic-rest` about a till of this kind, in the system's `config`. Its windows
+/// have an end, which is what makes pages move.
+fn generic_config() -> Map<String, Value> {
+    let config = json!({
+        "path": "/v1/sales",
+        "probe_path": "/v1/ping",
+        "auth": "header",
+        "auth_header": "X-Api-Key",
+        "until_param": "updated_before",
+        "success": "body.code == 0",
+        "error_path": "message",
+        "records_path": "data.items",
+        "total_pages_path": "data.pages",
+        "money_unit": "minor",
+        "fields": {
+            "external_id": "sale_id",
+            "transaction_type": "kind",
+            "subtotal": "subtotal_fen",
+            "tax": "tax_fen",
+            "discount": "discount_fen",
+            "total": "total_fen",
+            "payment_method": "pay",
+            "occurred_at": "sold_at",
+        },
+    });
+    match config {
+        Value::Object(config) => config,
+        _ => Map::new(),
+    }
+}
 
 /// A system of the demo, its vendor, and what it has been through.
 pub(super) struct DemoSystem {
@@ -69,6 +105,7 @@ pub(super) struct DemoSystem {
     pub(super) scheduled_pulls: u64,
     /// The last scheduled pull that ended well.
     pub(super) last_pull: Option<RunId>,
+    pages_move: bool,
 }
 
 impl DemoSystem {
@@ -85,6 +122,7 @@ impl DemoSystem {
         Evidence {
             vendor: self.vendor.counters(),
             scheduled_pulls: self.scheduled_pulls,
+            pages_move: self.pages_move,
         }
     }
 }
@@ -114,7 +152,11 @@ pub(super) async fn connect(app: &App, vendors: Vec<Simulator>) -> anyhow::Resul
     let store = app.store();
     let mut systems = Vec::new();
     for (plan, vendor) in PLANS.iter().zip(vendors) {
-        let mut system = external_systems::blank(store, plan.system, SystemType::Pos, PROVIDER);
+        let mut system = external_systems::blank(store, plan.system, SystemType::Pos, plan.provider);
+        let pages_move = plan.provider == GENERIC;
+        if pages_move {
+            system.config.0 = generic_config();
+        }
         let store_id = plan.shop_id.replace("shop", "store");
         system.store_map.insert(plan.shop_id.into(), store_id.clone());
         system.store_id = Some(store_id);
@@ -126,15 +168,14 @@ pub(super) async fn connect(app: &App, vendors: Vec<Simulator>) -> anyhow::Resul
         external_systems::insert(&mut tx, &system).await?;
         tx.commit().await?;
         let test = Wish::connection_test(system.id, None);
-        enqueue::start(app.context(), &test)
-            .await
-            .with_context(|| format!("testing `{}`", plan.system))?;
+        enqueue::start(app.context(), &test).await.with_context(|| format!("testing `{}`", plan.system))?;
         systems.push(DemoSystem {
             id: system.id,
             name: plan.system.to_owned(),
             vendor,
             scheduled_pulls: 0,
             last_pull: None,
+            pages_move,
         });
     }
     Ok(systems)

@@ -52,19 +52,8 @@ impl Comparison {
                 wrong.push(row.external_id.clone());
             }
         }
-        let lost = ledger
-            .keys()
-            .filter(|id| !found.contains(id.as_str()))
-            .cloned()
-            .collect();
-        Self {
-            system: system.to_owned(),
-            sold: ledger.len(),
-            stored: rows.len(),
-            lost,
-            doubled,
-            wrong,
-        }
+        let lost = ledger.keys().filter(|id| !found.contains(id.as_str())).cloned().collect();
+        Self { system: system.to_owned(), sold: ledger.len(), stored: rows.len(), lost, doubled, wrong }
     }
 
     /// Whether every sale is stored once, as it is.
@@ -80,27 +69,14 @@ pub(super) struct Table<'a>(pub(super) &'a [Comparison]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self
-            .0
-            .iter()
-            .map(|row| row.system.len())
-            .max()
-            .unwrap_or(0)
-            .max("system".len());
+        let width = self.0.iter().map(|row| row.system.len()).max().unwrap_or(0).max("system".len());
         writeln!(
             f,
             "{:width$}  {:>7}  {:>7}  {:>7}  {:>7}  {:>7}",
             "system", "sold", "stored", "lost", "doubled", "wrong"
         )?;
         for row in self.0 {
-            let Comparison {
-                system,
-                sold,
-                stored,
-                lost,
-                doubled,
-                wrong,
-            } = row;
+            let Comparison { system, sold, stored, lost, doubled, wrong } = row;
             writeln!(
                 f,
                 "{system:width$}  {sold:>7}  {stored:>7}  {:>7}  {:>7}  {:>7}",
@@ -110,11 +86,7 @@ impl fmt::Display for Table<'_> {
             )?;
         }
         for row in self.0 {
-            for (what, ids) in [
-                ("lost", &row.lost),
-                ("doubled", &row.doubled),
-                ("wrong", &row.wrong),
-            ] {
+            for (what, ids) in [("lost", &row.lost), ("doubled", &row.doubled), ("wrong", &row.wrong)] {
                 if let Some((named, rest)) = ids.split_at_checked(NAMED_MAX.min(ids.len()))
                     && !named.is_empty()
                 {
@@ -138,23 +110,12 @@ mod tests {
     use crate::simulator::SaleKind;
 
     fn ledger(sales: &[(&str, SaleKind, i64)]) -> BTreeMap<String, LedgerEntry> {
-        let entry = |kind, total_fen| LedgerEntry {
-            kind,
-            total_fen,
-            updated_at: DateTime::UNIX_EPOCH,
-        };
-        sales
-            .iter()
-            .map(|(id, kind, total)| ((*id).to_owned(), entry(*kind, *total)))
-            .collect()
+        let entry = |kind, total_fen| LedgerEntry { kind, total_fen, updated_at: DateTime::UNIX_EPOCH };
+        sales.iter().map(|(id, kind, total)| ((*id).to_owned(), entry(*kind, *total))).collect()
     }
 
     fn row(id: &str, kind: &'static str, total: i64) -> StoredSale {
-        StoredSale {
-            external_id: id.into(),
-            kind,
-            total,
-        }
+        StoredSale { external_id: id.into(), kind, total }
     }
 
     #[test]

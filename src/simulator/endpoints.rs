@@ -21,10 +21,7 @@ const PAGE_SIZE_MAX: usize = 200;
 
 /// All routes of the vendor.
 pub(super) fn routes(till: Arc<Till>) -> impl Endpoint + 'static {
-    Route::new()
-        .at("/v1/ping", get(ping))
-        .at("/v1/sales", get(list_sales))
-        .data(till)
+    Route::new().at("/v1/ping", get(ping)).at("/v1/sales", get(list_sales)).data(till)
 }
 
 #[handler]
@@ -34,10 +31,7 @@ fn ping(Data(till): Data<&Arc<Till>>, request: &Request) -> Response {
         state.counters.refused += 1;
         return till.refuse();
     }
-    till.answer(
-        StatusCode::OK,
-        &json!({"code": 0, "data": {"shop_name": till.settings.shop_name}}),
-    )
+    till.answer(StatusCode::OK, &json!({"code": 0, "data": {"shop_name": till.settings.shop_name}}))
 }
 
 /// The parameters of a listing, as they came.
@@ -87,7 +81,7 @@ fn list_sales(
         }),
     );
     if page < listed.pages {
-        till.inject_shift(&mut state, &listed.items);
+        till.inject_shift(&mut state, &listed.items, before);
     }
     response
 }
@@ -99,9 +93,7 @@ impl State {
         page: u64,
         pages: u64,
     ) {
-        let Self {
-            listing, counters, ..
-        } = self;
+        let Self { listing, counters, .. } = self;
         listing.served(window, page, pages, counters);
     }
 }
@@ -112,11 +104,7 @@ impl Till {
     }
 
     fn refuse(&self) -> Response {
-        self.fail(
-            StatusCode::UNAUTHORIZED,
-            40100,
-            "the X-Api-Key is missing or wrong",
-        )
+        self.fail(StatusCode::UNAUTHORIZED, 40100, "the X-Api-Key is missing or wrong")
     }
 
     /// A 429 or a 500 in place of the page, where the plan says so.
@@ -125,9 +113,7 @@ impl Till {
         if plan.too_many_requests.is_some_and(|every| every.happens(request)) {
             state.counters.too_many_requests += 1;
             let mut response = self.fail(StatusCode::TOO_MANY_REQUESTS, 42901, "too many requests");
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
             return Some(response);
         }
         if plan.server_error.is_some_and(|every| every.happens(request)) {
@@ -140,11 +126,7 @@ impl Till {
     /// The page's first item once more at its end, where the plan says so.
     fn inject_duplicate(&self, state: &mut State, items: &mut Vec<Sale>) {
         let occasion = state.counters.pages;
-        if self
-            .settings
-            .faults
-            .duplicate
-            .is_some_and(|every| every.happens(occasion))
+        if self.settings.faults.duplicate.is_some_and(|every| every.happens(occasion))
             && let Some(first) = items.first().cloned()
         {
             items.push(first);
@@ -153,23 +135,16 @@ impl Till {
     }
 
     /// Changes a sale of the page just served: it leaves the window that is being read, and what
-    /// comes after it moves up by one, past the boundary between the pages.
-    fn inject_shift(&self, state: &mut State, served: &[Sale]) {
-        let occasion = state.counters.pages;
-        if !state.open
-            || !self
-                .settings
-                .faults
-                .shift
-                .is_some_and(|every| every.happens(occasion))
-        {
+    /// comes after it moves up by one, past the boundary between the pages. A window without an end
+    /// keeps it, so nothing would move.
+    fn inject_shift(&self, state: &mut State, served: &[Sale], before: Option<DateTime<Utc>>) {
+        let (now, occasion) = (self.clock.now(), state.counters.pages);
+        let moves = before.is_some_and(|before| before <= now);
+        let planned = self.settings.faults.shift.is_some_and(|every| every.happens(occasion));
+        if !(state.open && moves && planned) {
             return;
         }
-        let now = self.clock.now();
-        if served
-            .iter()
-            .any(|sale| sale.is(SaleKind::Sale) && state.shop.correct(&sale.sale_id, now))
-        {
+        if served.iter().any(|sale| sale.is(SaleKind::Sale) && state.shop.correct(&sale.sale_id, now)) {
             state.counters.shifts += 1;
         }
     }
@@ -182,10 +157,7 @@ impl Till {
     fn answer(&self, status: StatusCode, body: &Value) -> Response {
         Response::builder()
             .status(status)
-            .header(
-                header::DATE,
-                self.clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string(),
-            )
+            .header(header::DATE, self.clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string())
             .content_type("application/json; charset=utf-8")
             .body(body.to_string())
     }

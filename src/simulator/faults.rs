@@ -34,7 +34,7 @@ pub struct FaultPlan {
     /// Lists an item twice; an occasion is a page with items.
     pub duplicate: Option<Every>,
     /// Changes a sale that was just served, so that the pages still to come move up by one; an
-    /// occasion is a page with others after it.
+    /// occasion is a page with others after it, of a window that has an end.
     pub shift: Option<Every>,
 }
 
@@ -93,11 +93,7 @@ impl Listing {
     ) {
         let continues = window == (self.since, self.before) && page <= self.page + 1;
         if page == 1 || continues {
-            *self = Self {
-                since: window.0,
-                before: window.1,
-                page,
-            };
+            *self = Self { since: window.0, before: window.1, page };
         } else {
             // Begun elsewhere than on the first page, or pages were left out: not a whole listing.
             self.page = 0;

@@ -42,10 +42,7 @@ impl RecordedRequest {
     /// The first header of this name, given in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// The first query parameter of this name, decoded.
@@ -90,41 +87,25 @@ impl Answer {
     #[must_use]
     pub fn bytes(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let headers = vec![("content-type".into(), content_type.into())];
-        Self {
-            status,
-            headers,
-            body: Body::Whole(body.into()),
-            delay: Duration::ZERO,
-        }
+        Self { status, headers, body: Body::Whole(body.into()), delay: Duration::ZERO }
     }
 
     /// A status without a body.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Body::Whole(Bytes::new()),
-            delay: Duration::ZERO,
-        }
+        Self { status, headers: Vec::new(), body: Body::Whole(Bytes::new()), delay: Duration::ZERO }
     }
 
     /// The connection closes without a word.
     #[must_use]
     pub fn dropped() -> Self {
-        Self {
-            body: Body::Dropped,
-            ..Self::status(0)
-        }
+        Self { body: Body::Dropped, ..Self::status(0) }
     }
 
     /// An answer whose body never ends, in chunks of this.
     #[must_use]
     pub fn endless(status: u16, content_type: &str, chunk: impl Into<Bytes>) -> Self {
-        Self {
-            body: Body::Endless(chunk.into()),
-            ..Self::bytes(status, content_type, Bytes::new())
-        }
+        Self { body: Body::Endless(chunk.into()), ..Self::bytes(status, content_type, Bytes::new()) }
     }
 
     /// Closes the connection after so many bytes of the body, though more were announced.
@@ -171,9 +152,7 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("body_bytes", &self.body_bytes)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("body_bytes", &self.body_bytes).finish_non_exhaustive()
     }
 }
 
@@ -181,11 +160,7 @@ impl Scripted {
     /// Answers what was queued with [`Scripted::push`], and 599 once that is used up.
     pub async fn start() -> std::io::Result<Self> {
         Self::start_with(|request| {
-            Answer::bytes(
-                599,
-                "text/plain",
-                format!("no answer is queued for {}", request.target),
-            )
+            Answer::bytes(599, "text/plain", format!("no answer is queued for {}", request.target))
         })
         .await
     }
@@ -204,12 +179,7 @@ impl Scripted {
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(accept(listener, Arc::clone(&shared), stop.clone(), tasks.clone()));
-        Ok(Self {
-            address,
-            shared,
-            stop,
-            tasks,
-        })
+        Ok(Self { address, shared, stop, tasks })
     }
 
     /// Where it listens.
@@ -226,31 +196,19 @@ impl Scripted {
 
     /// Queues the next answer.
     pub fn push(&self, answer: Answer) {
-        self.shared
-            .queued
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(answer);
+        self.shared.queued.lock().unwrap_or_else(PoisonError::into_inner).push_back(answer);
     }
 
     /// Every request so far, in the order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        self.shared
-            .requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many queued answers nobody has asked for yet.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.shared
-            .queued
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.shared.queued.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// How many bytes of bodies the clients took.
@@ -298,16 +256,8 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()>
     let Some(request) = read_request(&mut stream).await? else {
         return Ok(());
     };
-    shared
-        .requests
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(request.clone());
-    let queued = shared
-        .queued
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .pop_front();
+    shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+    let queued = shared.queued.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let answer = queued.unwrap_or_else(|| (shared.script)(&request));
     if !answer.delay.is_zero() {
         wait(answer.delay).await;
@@ -344,21 +294,14 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<Recorded
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let length = headers.iter().find(|(name, _)| name == "content-length");
-    let length = length
-        .and_then(|(_, value)| value.parse().ok())
-        .unwrap_or(0_usize);
+    let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0_usize);
     while buffer.len() < length.min(REQUEST_BYTES_MAX) {
         if stream.read_buf(&mut buffer).await? == 0 {
             return Ok(None);
         }
     }
     let body = buffer.split_to(length.min(buffer.len())).freeze();
-    Ok(Some(RecordedRequest {
-        method: method.to_owned(),
-        target: target.to_owned(),
-        headers,
-        body,
-    }))
+    Ok(Some(RecordedRequest { method: method.to_owned(), target: target.to_owned(), headers, body }))
 }
 
 async fn write_answer(
@@ -372,9 +315,7 @@ async fn write_answer(
         Body::Whole(body) => (body.len(), body.as_ref()),
         Body::Cut { body, sent } => (body.len(), &body[..(*sent).min(body.len())]),
     };
-    stream
-        .write_all(head(answer, &format!("content-length: {length}\r\n")).as_bytes())
-        .await?;
+    stream.write_all(head(answer, &format!("content-length: {length}\r\n")).as_bytes()).await?;
     stream.write_all(sent).await?;
     body_bytes.fetch_add(sent.len() as u64, Ordering::Relaxed);
     stream.flush().await
@@ -386,9 +327,7 @@ async fn write_endless(
     chunk: &Bytes,
     body_bytes: &AtomicU64,
 ) -> std::io::Result<()> {
-    stream
-        .write_all(head(answer, "transfer-encoding: chunked\r\n").as_bytes())
-        .await?;
+    stream.write_all(head(answer, "transfer-encoding: chunked\r\n").as_bytes()).await?;
     let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
     loop {
         stream.write_all(&framed).await?;

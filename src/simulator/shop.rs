@@ -146,10 +146,7 @@ impl Shop {
             total_fen: sale.total_fen,
             updated_at: sale.updated_at,
         };
-        self.sales
-            .iter()
-            .map(|(id, sale)| (id.clone(), entry(sale)))
-            .collect()
+        self.sales.iter().map(|(id, sale)| (id.clone(), entry(sale))).collect()
     }
 
     /// The sales that last changed in `[since, before)`; pages count from 1.
@@ -165,19 +162,9 @@ impl Shop {
                 && before.is_none_or(|before| sale.updated_at < before)
         };
         let all: Vec<&Sale> = self.sales.values().filter(inside).collect();
-        let skip = usize::try_from(page - 1)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(page_size);
-        let items = all
-            .iter()
-            .skip(skip)
-            .take(page_size)
-            .map(|sale| (*sale).clone())
-            .collect();
-        SalesPage {
-            items,
-            pages: all.len().div_ceil(page_size).max(1) as u64,
-        }
+        let skip = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(page_size);
+        let items = all.iter().skip(skip).take(page_size).map(|sale| (*sale).clone()).collect();
+        SalesPage { items, pages: all.len().div_ceil(page_size).max(1) as u64 }
     }
 
     /// Whatever happens next: mostly a sale, now and then a change to an earlier one.
@@ -205,11 +192,7 @@ impl Shop {
             })
             .collect();
         let subtotal_fen = lines.iter().map(|line| line.qty * line.price_fen).sum::<i64>();
-        let discount_fen = if self.chance.one_in(5) {
-            subtotal_fen / 10
-        } else {
-            0
-        };
+        let discount_fen = if self.chance.one_in(5) { subtotal_fen / 10 } else { 0 };
         let guest = self.chance.below(100_000_000);
         let is_member = self.chance.one_in(3);
         let order_no = format!("A{}", 1000 + self.made + 1);
@@ -248,11 +231,7 @@ impl Shop {
 
     /// The guest gets the money back: a record of its own with the same order number.
     pub(super) fn refund(&mut self, of: &str, now: DateTime<Utc>) -> Option<String> {
-        let original = self
-            .sales
-            .get(of)
-            .filter(|sale| sale.kind == SaleKind::Sale)?
-            .clone();
+        let original = self.sales.get(of).filter(|sale| sale.kind == SaleKind::Sale)?.clone();
         Some(self.put(now, |sale_id, _, at| Sale {
             sale_id,
             kind: SaleKind::Refund,
@@ -270,19 +249,14 @@ impl Shop {
         let at = self.moment(now);
         self.made += 1;
         let id = sale_id(self.made);
-        self.sales
-            .insert(id.clone(), make(id.clone(), self.code.clone(), at));
+        self.sales.insert(id.clone(), make(id.clone(), self.code.clone(), at));
         id
     }
 
     /// Changes a record that is still a sale.
     fn change(&mut self, sale_id: &str, now: DateTime<Utc>, change: impl FnOnce(&mut Sale)) -> bool {
         let at = self.moment(now);
-        let Some(sale) = self
-            .sales
-            .get_mut(sale_id)
-            .filter(|sale| sale.kind == SaleKind::Sale)
-        else {
+        let Some(sale) = self.sales.get_mut(sale_id).filter(|sale| sale.kind == SaleKind::Sale) else {
             return false;
         };
         change(sale);
@@ -382,11 +356,7 @@ mod tests {
         assert_ne!(one.ledger(), other.ledger());
         let kinds: Vec<SaleKind> = one.ledger().values().map(|entry| entry.kind).collect();
         for kind in [SaleKind::Sale, SaleKind::Refund, SaleKind::Void] {
-            assert!(
-                kinds.contains(&kind),
-                "there is no {kind:?} among {} records",
-                kinds.len()
-            );
+            assert!(kinds.contains(&kind), "there is no {kind:?} among {} records", kinds.len());
         }
     }
 
@@ -401,16 +371,9 @@ mod tests {
             assert!(shop.last_change() >= before);
         }
         for sale in shop.sales.values() {
-            let lines = sale
-                .lines
-                .iter()
-                .map(|line| line.qty * line.price_fen)
-                .sum::<i64>();
+            let lines = sale.lines.iter().map(|line| line.qty * line.price_fen).sum::<i64>();
             assert_eq!(sale.subtotal_fen, lines, "{}", sale.sale_id);
-            assert_eq!(
-                sale.total_fen,
-                sale.subtotal_fen + sale.tax_fen - sale.discount_fen
-            );
+            assert_eq!(sale.total_fen, sale.subtotal_fen + sale.tax_fen - sale.discount_fen);
             assert!(sale.total_fen > 0 && sale.updated_at >= sale.sold_at);
         }
     }

@@ -19,11 +19,12 @@ const REDIRECTS_MAX: usize = 3;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Allow(Arc<[Network]>);
 
-/// An address and how many of its leading bits count.
+/// An address, how many of its leading bits count, and the only port where one is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
     address: IpAddr,
     bits: u8,
+    port: Option<u16>,
 }
 
 /// A call that the guard refuses.
@@ -47,22 +48,28 @@ pub(crate) enum Refused {
 }
 
 impl Allow {
-    /// Reads networks such as `10.20.0.0/16`, or single addresses.
+    /// Reads networks such as `10.20.0.0/16`, single addresses, or one port of an address.
     pub(crate) fn parse(networks: &[String]) -> Result<Self, String> {
         let read = |text: &String| {
             let mistake = || format!("`{text}` is not a network; expected one such as `10.20.0.0/16`");
+            if let Ok(one) = text.trim().parse::<SocketAddr>() {
+                let bits = if one.is_ipv4() { 32 } else { 128 };
+                return Ok(Network { address: one.ip(), bits, port: Some(one.port()) });
+            }
             let (address, bits) = text.split_once('/').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
             let address: IpAddr = address.trim().parse().map_err(|_| mistake())?;
             let most = if address.is_ipv4() { 32 } else { 128 };
             let bits = bits.map_or(Ok(most), |bits| bits.trim().parse().map_err(|_| mistake()))?;
-            if bits > most { Err(mistake()) } else { Ok(Network { address, bits }) }
+            if bits > most { Err(mistake()) } else { Ok(Network { address, bits, port: None }) }
         };
         networks.iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    fn permits(&self, address: IpAddr) -> bool {
+    /// Whether the address may be called; a port that is not known is not a named one.
+    fn permits(&self, address: IpAddr, port: Option<u16>) -> bool {
         let plain = address.to_canonical();
-        is_public(address) || self.0.iter().any(|network| network.contains(plain))
+        let named = |network: &Network| network.port.is_none() || network.port == port;
+        is_public(address) || self.0.iter().any(|network| named(network) && network.contains(plain))
     }
 }
 
@@ -135,7 +142,11 @@ pub(crate) fn check_url(url: &Url, allow: &Allow) -> Result<(), Refused> {
         Some(Host::Domain(_)) => return Ok(()),
         None => return Err(Refused::Form(url.scheme().to_owned())),
     };
-    if allow.permits(address) { Ok(()) } else { Err(Refused::Address(address.to_string())) }
+    if allow.permits(address, url.port_or_known_default()) {
+        Ok(())
+    } else {
+        Err(Refused::Address(address.to_string()))
+    }
 }
 
 /// Resolves names for the client: one private answer poisons the name.
@@ -147,7 +158,7 @@ impl Resolve for Resolver {
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| !allow.permits(address.ip())) {
+            if found.iter().any(|address| !allow.permits(address.ip(), None)) {
                 return Err(Box::new(Refused::Address(host)) as _);
             }
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -273,6 +284,21 @@ mod tests {
     }
 
     #[test]
+    fn a_named_port_is_let_through_and_no_other() {
+        let allow = allow(&["127.0.0.1:8123", "[::1]:8123"]);
+        for (url, permitted) in [
+            ("http://127.0.0.1:8123/v1", true),
+            ("http://[::1]:8123/v1", true),
+            ("http://[::ffff:127.0.0.1]:8123/v1", true),
+            ("http://127.0.0.1:8124/v1", false),
+            ("http://127.0.0.1/v1", false),
+            ("http://127.0.0.2:8123/v1", false),
+        ] {
+            assert_eq!(check_url(&url.parse().unwrap(), &allow).is_ok(), permitted, "{url}");
+        }
+    }
+
+    #[test]
     fn named_networks_are_let_through_and_no_others() {
         let allow = allow(&["10.20.0.0/16", "127.0.0.1", "fd00::/8"]);
         for (address, permitted) in [
@@ -285,9 +311,9 @@ mod tests {
             ("fe80::1", false),
             ("169.254.169.254", false),
         ] {
-            assert_eq!(allow.permits(address.parse().unwrap()), permitted, "{address}");
+            assert_eq!(allow.permits(address.parse().unwrap(), Some(443)), permitted, "{address}");
         }
-        assert!(self::allow(&["0.0.0.0/0"]).permits("10.0.0.1".parse().unwrap()));
+        assert!(self::allow(&["0.0.0.0/0"]).permits("10.0.0.1".parse().unwrap(), Some(443)));
         for text in ["10.20.0.0/33", "10.20", "intranet", "10.0.0.0/x", "::1/129"] {
             let problem = Allow::parse(&[text.to_owned()]).unwrap_err();
             assert!(problem.contains(text), "{problem}");
