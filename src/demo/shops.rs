@@ -19,7 +19,7 @@ use crate::simulator::{FaultPlan, Simulator, SimulatorSettings};
 const GENERIC: &str = "generic-rest";
 
 /// How far back the sales begin that were made before the start.
-const HISTORY_SPAN: Duration = Duration::from_mins(60);
+const HISTORY_SPAN: Duration = Duration::from_hours(1);
 
 /// How much slower the tills are while nobody waits for a verdict: their ledgers are kept in memory.
 const LEISURE: u32 = 5;
