@@ -343,10 +343,10 @@ mod tests {
           `engine.turn_secs` (environment `ZHILIAN__ENGINE__TURN_SECS`): `soon` is not a whole number
           `log.format` (environment `ZHILIAN__LOG__FORMAT`): unknown variant `xml`, expected `human` or `json`
           `nothing.here` (environment `ZHILIAN__NOTHING__HERE`): unknown field `nothing`, expected one of `server`, `database`, `redis`, `vault`, `queue`, `engine`, `vendors`, `auth`, `log`
-          `database.url` (DATABASE_URL_FILE): `DATABASE_URL` is given too; keep one of the two
+          `database.url` (environment `DATABASE_URL_FILE`): `DATABASE_URL` is given too; keep one of the two
           `server.address` (environment `PORT`): `http` is not a port number
           `database.url` (environment `DATABASE_URL`): not a database URL; expected `sqlite:PATH` or `postgres://user:password@host/name`
-          `engine.job_timeout_secs` (built-in default): `180` is not less than `queue.orphan_secs`, which is `10`
+          `queue.orphan_secs` (environment `ZHILIAN__QUEUE__ORPHAN_SECS`): `engine.job_timeout_secs` is `180`, too much beside `queue.orphan_secs`, which is `10`
         "#);
         assert!(!text.contains("hunter2"));
     }

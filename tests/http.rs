@@ -12,6 +12,8 @@ mod access;
 mod document;
 #[path = "http/health.rs"]
 mod health;
+#[path = "http/nasty.rs"]
+mod nasty;
 #[path = "http/pos.rs"]
 mod pos;
 #[path = "http/problem.rs"]

@@ -17,7 +17,7 @@ use super::problem::{FieldError, Problem, plain};
 /// How deep JSON may be nested is serde's own limit (128); how many unknown fields are named is ours.
 const IGNORED_FIELDS_MAX: usize = 50;
 
-/// A body that [`request_body!`] declares.
+/// A body that `request_body!` declares.
 pub trait Schema: Sized + Send {
     /// Its name in the document.
     const NAME: &'static str;
@@ -93,7 +93,7 @@ macro_rules! request_body {
 }
 pub(super) use request_body;
 
-/// One property of a declared body; a helper of [`request_body!`].
+/// One property of a declared body; a helper of `request_body!`.
 pub fn property<T: Type>(
     registry: &mut Registry,
     name: &'static str,
@@ -105,7 +105,7 @@ pub fn property<T: Type>(
     (name, T::IS_REQUIRED, T::schema_ref().merge(described))
 }
 
-/// The schema of a declared body; a helper of [`request_body!`].
+/// The schema of a declared body; a helper of `request_body!`.
 pub fn object_schema(
     description: &'static str,
     accepts_unknown: bool,
@@ -121,7 +121,7 @@ pub fn object_schema(
     }
 }
 
-/// Reads one field; a helper of [`request_body!`].
+/// Reads one field; a helper of `request_body!`.
 pub fn field<T: ParseFromJSON>(
     fields: &mut Map<String, Value>,
     name: &str,

@@ -84,7 +84,7 @@ async fn list(store: &Store) -> anyhow::Result<()> {
         for user in &page {
             let scope = user.store_id.as_deref().unwrap_or("all stores");
             let state = if user.active { "" } else { "  (inactive)" };
-            println!("{:<24} {:<18} {scope}{state}", user.username, user.role);
+            println!("{:<24} {:<18} {scope}{state}", user.username, user.role.as_str());
         }
         match page.last() {
             Some(last) if page.len() == PAGE as usize => after = Some(last.username.clone()),

@@ -82,11 +82,15 @@ impl Layers {
                 continue;
             };
             if environment.get(plain).is_some_and(|text| !text.is_empty()) {
-                self.mistake(&key, name, format!("`{plain}` is given too; keep one of the two"));
+                let source = format!("environment `{name}`");
+                self.mistake(&key, &source, format!("`{plain}` is given too; keep one of the two"));
             } else if !path.is_empty() {
                 match std::fs::read_to_string(path) {
                     Ok(text) => self.set_from_text(&key, text.trim_end_matches(['\r', '\n']), name),
-                    Err(error) => self.mistake(&key, name, format!("`{path}` cannot be read: {error}")),
+                    Err(error) => {
+                        let source = format!("environment `{name}`");
+                        self.mistake(&key, &source, format!("`{path}` cannot be read: {error}"));
+                    }
                 }
             }
         }
@@ -100,7 +104,8 @@ impl Layers {
         // Each key was tried alone, so all together cannot fail, but a hole here must not be a panic.
         match Value::Table(self.merged.clone()).try_into::<Settings>() {
             Ok(settings) => {
-                for (key, message) in check::check(&settings) {
+                let was_set = |key: &str| self.sources.contains_key(key);
+                for (key, message) in check::check(&settings, &was_set) {
                     let source =
                         self.sources.get(key).cloned().unwrap_or_else(|| "built-in default".to_owned());
                     self.mistake(key, &source, message);
