@@ -65,10 +65,7 @@ impl RetryPolicy {
     pub fn range(&self, attempt: u32) -> (Duration, Duration) {
         let middle = self.middle(attempt);
         let max = self.max.min(LONGEST);
-        (
-            middle.mul_f64(1.0 - JITTER),
-            middle.mul_f64(1.0 + JITTER).min(max),
-        )
+        (middle.mul_f64(1.0 - JITTER), middle.mul_f64(1.0 + JITTER).min(max))
     }
 
     fn middle(&self, attempt: u32) -> Duration {
@@ -90,10 +87,7 @@ mod tests {
 
     use super::*;
 
-    const TABLE: RetryPolicy = RetryPolicy {
-        initial: Duration::from_secs(10),
-        max: Duration::from_mins(15),
-    };
+    const TABLE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(10), max: Duration::from_mins(15) };
 
     #[test]
     fn the_table_in_the_documentation_is_true() {
@@ -122,10 +116,7 @@ mod tests {
         let low = from.mul_f64(1.1);
         let high = to.mul_f64(0.95);
         assert!(delays.iter().any(|delay| *delay < low), "none near the lower end");
-        assert!(
-            delays.iter().any(|delay| *delay > high),
-            "none near the upper end"
-        );
+        assert!(delays.iter().any(|delay| *delay > high), "none near the upper end");
     }
 
     proptest! {

@@ -40,11 +40,7 @@ impl Context {
         engine: EngineSettings,
         queue_settings: QueueSettings,
     ) -> Self {
-        let worker = format!(
-            "{}-{}",
-            std::process::id(),
-            &store.clock().new_id().simple().to_string()[20..]
-        );
+        let worker = format!("{}-{}", std::process::id(), &store.clock().new_id().simple().to_string()[20..]);
         Self {
             store,
             queue,
@@ -78,16 +74,12 @@ impl Context {
 
     /// A connection to a system's vendor, with its credentials opened.
     pub fn connect(&self, system: &ExternalSystem) -> Result<Connection, JobError> {
-        let manifest = self
-            .vendors
-            .catalog()
-            .resolve(&system.provider, &system.config)
-            .map_err(|error| {
-                JobError::give_up(
-                    "bad_manifest",
-                    format!("the vendor manifest of this system has mistakes: {error}"),
-                )
-            })?;
+        let manifest = self.vendors.catalog().resolve(&system.provider, &system.config).map_err(|error| {
+            JobError::give_up(
+                "bad_manifest",
+                format!("the vendor manifest of this system has mistakes: {error}"),
+            )
+        })?;
         let timezone = system.timezone.parse().map_err(|_| {
             JobError::give_up(
                 "bad_timezone",

@@ -100,21 +100,13 @@ impl Wish {
     /// A person's wish to read a stream now.
     #[must_use]
     pub fn pull(system: SystemId, stream: &str, requested_by: Option<UserId>) -> Self {
-        Self {
-            kind: Kind::Pull,
-            stream: stream.into(),
-            ..Self::connection_test(system, requested_by)
-        }
+        Self { kind: Kind::Pull, stream: stream.into(), ..Self::connection_test(system, requested_by) }
     }
 
     /// The slot's wish to read a stream.
     #[must_use]
     pub fn scheduled(system: &ExternalSystem, stream: &str, slot: DateTime<Utc>) -> Self {
-        Self {
-            trigger: Trigger::Schedule,
-            scheduled_for: Some(slot),
-            ..Self::pull(system.id, stream, None)
-        }
+        Self { trigger: Trigger::Schedule, scheduled_for: Some(slot), ..Self::pull(system.id, stream, None) }
     }
 
     /// At most one run with this key is under way.
@@ -195,9 +187,7 @@ pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued
             return Ok(joined);
         }
     }
-    Err(StoreError::Conflict(
-        "runs of this stream start and end too fast to join one; try again".into(),
-    ))
+    Err(StoreError::Conflict("runs of this stream start and end too fast to join one; try again".into()))
 }
 
 /// Rings for what was enqueued, after the commit. A queue that is away is no error: the row is there,

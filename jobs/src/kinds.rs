@@ -75,10 +75,7 @@ pub(crate) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     let Some(kind) = Kind::parse(&attempt.run.kind) else {
         return Err(JobError::give_up(
             "unknown_kind",
-            format!(
-                "this version does not know jobs of kind `{}`; a newer one made it",
-                attempt.run.kind
-            ),
+            format!("this version does not know jobs of kind `{}`; a newer one made it", attempt.run.kind),
         ));
     };
     match kind {
@@ -96,11 +93,7 @@ mod tests {
     fn stored_texts_never_change() {
         let texts: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
         assert_eq!(texts, ["connection_test", "pull", "upkeep"]);
-        assert!(
-            Kind::ALL
-                .iter()
-                .all(|kind| Kind::parse(kind.as_str()) == Some(*kind))
-        );
+        assert!(Kind::ALL.iter().all(|kind| Kind::parse(kind.as_str()) == Some(*kind)));
     }
 
     #[test]

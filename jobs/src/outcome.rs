@@ -72,12 +72,7 @@ impl JobError {
 
     /// Any decision.
     pub fn new(action: Action, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            action,
-            code,
-            message: message.into(),
-            source: None,
-        }
+        Self { action, code, message: message.into(), source: None }
     }
 
     /// Keeps the cause for the log.
@@ -106,11 +101,6 @@ impl From<StoreError> for JobError {
             StoreError::Vault(_) => (Action::GiveUp, "vault"),
             StoreError::Setup(_) => (Action::GiveUp, "setup"),
         };
-        Self {
-            action,
-            code,
-            message: error.to_string(),
-            source: Some(Box::new(error)),
-        }
+        Self { action, code, message: error.to_string(), source: Some(Box::new(error)) }
     }
 }

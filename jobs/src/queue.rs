@@ -169,10 +169,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_told_apart() {
         for bytes in [&b"not json"[..], b"{}", b"{\"run\":7}", b"\xff\xfe", b""] {
-            assert!(
-                matches!(Delivery::decode(bytes), Delivery::Undecodable(_)),
-                "{bytes:?}"
-            );
+            assert!(matches!(Delivery::decode(bytes), Delivery::Undecodable(_)), "{bytes:?}");
         }
     }
 }

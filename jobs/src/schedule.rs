@@ -157,10 +157,7 @@ impl Schedule {
     /// the first that has not. The work is bounded, however long ago `slot` was.
     #[must_use]
     pub fn due(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Due {
-        Due {
-            slot_to_run: self.latest_slot(slot, now),
-            next_slot: self.next_slot(now.max(slot)),
-        }
+        Due { slot_to_run: self.latest_slot(slot, now), next_slot: self.next_slot(now.max(slot)) }
     }
 
     /// How much later than its slot a system's run starts.
@@ -169,10 +166,7 @@ impl Schedule {
     /// half the way to the next slot, so that the runs of two slots never change places.
     #[must_use]
     pub fn jitter(&self, system: SystemId, slot: DateTime<Utc>, max: Duration) -> Duration {
-        let half = self
-            .next_slot(slot)
-            .and_then(|next| (next - slot).to_std().ok())
-            .map(|way| way / 2);
+        let half = self.next_slot(slot).and_then(|next| (next - slot).to_std().ok()).map(|way| way / 2);
         let limit = half.map_or(max, |half| half.min(max));
         // Ids of one minute begin alike; their hashes do not.
         let hash = Sha256::digest(system.0.as_bytes());
@@ -260,16 +254,10 @@ impl Cron {
         let shown = || shortened(text);
         if text.chars().count() > CRON_CHARS_MAX {
             let reason = format!("it is longer than {CRON_CHARS_MAX} characters");
-            return Err(BadSchedule::Syntax {
-                text: shown(),
-                reason,
-            });
+            return Err(BadSchedule::Syntax { text: shown(), reason });
         }
         if text.trim_start().starts_with('@') {
-            return Err(BadSchedule::Shorthand {
-                text: shown(),
-                instead: without_shorthand(text.trim()),
-            });
+            return Err(BadSchedule::Shorthand { text: shown(), instead: without_shorthand(text.trim()) });
         }
         let mut fields: Vec<&str> = text.split_whitespace().collect();
         match fields.len() {
@@ -287,21 +275,12 @@ impl Cron {
         if !all(day) && !all(weekday) {
             return Err(BadSchedule::DayAndWeekday(shown()));
         }
-        let parsed = cron::Schedule::from_str(&fields.join(" ")).map_err(|error| BadSchedule::Syntax {
-            text: shown(),
-            reason: reason(&error.to_string()),
-        })?;
+        let parsed = cron::Schedule::from_str(&fields.join(" "))
+            .map_err(|error| BadSchedule::Syntax { text: shown(), reason: reason(&error.to_string()) })?;
         let follows_real_time = hour.starts_with('*') || cron::TimeUnitSpec::is_all(parsed.hours());
-        let cron = Self {
-            fields: parsed,
-            zone,
-            follows_real_time,
-            text: fields.join(" "),
-        };
+        let cron = Self { fields: parsed, zone, follows_real_time, text: fields.join(" ") };
         // Any start will do: years cannot be given, so what never comes from here never comes.
-        cron.next(DateTime::UNIX_EPOCH)
-            .map(|_| cron.clone())
-            .ok_or_else(|| BadSchedule::Never(shown()))
+        cron.next(DateTime::UNIX_EPOCH).map(|_| cron.clone()).ok_or_else(|| BadSchedule::Never(shown()))
     }
 
     /// The zone that the times are meant in.
@@ -367,10 +346,7 @@ impl Cron {
 
     /// What `cron` says, in an offset that does not change.
     fn next_in(&self, offset: FixedOffset, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.fields
-            .after(&after.with_timezone(&offset))
-            .next()
-            .map(|slot| slot.to_utc())
+        self.fields.after(&after.with_timezone(&offset)).next().map(|slot| slot.to_utc())
     }
 
     fn offset(&self, at: DateTime<Utc>) -> FixedOffset {
@@ -408,20 +384,12 @@ fn just_before(moment: DateTime<Utc>, after: DateTime<Utc>) -> DateTime<Utc> {
 
 /// What `cron` has against an expression, on one line: its last, below the expression and a pointer.
 fn reason(message: &str) -> String {
-    let last = message
-        .lines()
-        .last()
-        .unwrap_or_default()
-        .trim()
-        .trim_end_matches('.');
+    let last = message.lines().last().unwrap_or_default().trim().trim_end_matches('.');
     if !last.bytes().any(|byte| byte.is_ascii_alphabetic()) {
         return "a field cannot be read".to_owned();
     }
     // It says "less than 59" and takes 59.
-    let reason = last
-        .replace("must be less than", "must be at most")
-        .replace(". (", " (")
-        .replace(".)", ")");
+    let reason = last.replace("must be less than", "must be at most").replace(". (", " (").replace(".)", ")");
     let (first, rest) = reason.split_at(reason.chars().next().map_or(0, char::len_utf8));
     shortened(&format!("{}{rest}", first.to_lowercase()))
 }

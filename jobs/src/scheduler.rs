@@ -179,10 +179,7 @@ async fn start_schedules(ctx: &Context) -> Result<(), StoreError> {
         let (next_sync_at, slot) = match schedule_of(&system) {
             Some(schedule) => {
                 // An interval begins with the slot that is under way, so a new system is read at once.
-                let since = system
-                    .sync_interval
-                    .filter(|_| system.sync_cron.is_none())
-                    .unwrap_or(0);
+                let since = system.sync_interval.filter(|_| system.sync_cron.is_none()).unwrap_or(0);
                 let after = now - TimeDelta::try_seconds(since).unwrap_or(TimeDelta::zero());
                 let Some(slot) = schedule.next_slot(after) else {
                     continue;
@@ -241,11 +238,7 @@ async fn make_runs_of(ctx: &Context, system: &ExternalSystem, now: DateTime<Utc>
         let at = slot + jitter(ctx, &schedule, system, slot);
         // A system in error is probed once per cool-down.
         let probe_at = now + seconds(ctx.engine.breaker_cooldown_secs);
-        if system.status == SystemStatus::Error {
-            at.max(probe_at)
-        } else {
-            at
-        }
+        if system.status == SystemStatus::Error { at.max(probe_at) } else { at }
     });
     // Runs first, systems second: the order of every transaction that touches both. Nobody advanced it
     // meanwhile, or all of this is theirs and ours is rolled back.
@@ -260,11 +253,7 @@ async fn make_runs_of(ctx: &Context, system: &ExternalSystem, now: DateTime<Utc>
 /// fails for it says why.
 fn streams_of(ctx: &Context, system: &ExternalSystem) -> Vec<String> {
     match ctx.vendors.catalog().resolve(&system.provider, &system.config) {
-        Ok(manifest) => manifest
-            .streams
-            .iter()
-            .map(|stream| stream.name.clone())
-            .collect(),
+        Ok(manifest) => manifest.streams.iter().map(|stream| stream.name.clone()).collect(),
         Err(_) => vec![system.provider.clone()],
     }
 }

@@ -131,10 +131,7 @@ pub async fn serve(ctx: Context, stop: CancellationToken) {
         .collect();
     stop.cancelled().await;
     let all = futures_util::future::join_all(lanes);
-    if tokio::time::timeout(Duration::from_secs(ctx.engine.stop_secs), all)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(Duration::from_secs(ctx.engine.stop_secs), all).await.is_err() {
         tracing::warn!("jobs did not stop in time; their leases run out and others go on with them");
     }
 }
@@ -174,7 +171,7 @@ async fn work(ctx: &Context, stop: &CancellationToken, run: Run) {
     let mut attempt = Attempt::new(ctx, run, stop.clone());
     let heart = Heart::start(ctx, &attempt);
     let limit = Duration::from_secs(ctx.engine.job_timeout_secs) + CUT_OFF_GRACE;
-    let result = guarded(limit, kinds::run(ctx, &mut attempt)).await;
+    let result = guarded(limit, Box::pin(kinds::run(ctx, &mut attempt))).await;
     drop(heart);
     record::record(ctx, &attempt.run, result).await;
 }

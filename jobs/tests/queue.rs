@@ -72,11 +72,7 @@ async fn an_idle_worker_hears_a_ring_at_once(bench: Bench) {
         bench.queue.ring(Lane::Interactive, &runs(1)).await.unwrap();
         worker.handled(count).await;
         // A wake-up that got lost would be made good by the heartbeat only, after up to 5 s.
-        assert!(
-            rung.elapsed() < Duration::from_secs(1),
-            "took {:?}",
-            rung.elapsed()
-        );
+        assert!(rung.elapsed() < Duration::from_secs(1), "took {:?}", rung.elapsed());
     }
     worker.stop().await;
 }
@@ -87,10 +83,7 @@ async fn a_panic_costs_its_own_message_only(bench: Bench) {
     let also_bad = bad.clone();
     let worker = bench.worker_with(Lane::Syncs, 4, move |run| {
         // Both before there is a future and inside of it.
-        assert!(
-            !also_bad.contains(&run) || run.0.as_bytes()[15] % 2 == 0,
-            "broken handler"
-        );
+        assert!(!also_bad.contains(&run) || run.0.as_bytes()[15] % 2 == 0, "broken handler");
         let panics = also_bad.contains(&run);
         async move { assert!(!panics, "broken future") }.boxed()
     });
@@ -98,11 +91,7 @@ async fn a_panic_costs_its_own_message_only(bench: Bench) {
     worker.handled(runs.len() - bad.len()).await;
     worker.stop().await;
     assert!(worker.heard().is_disjoint(&bad));
-    assert_eq!(
-        bench.queue.depth(Lane::Syncs).await.unwrap(),
-        0,
-        "not delivered again by the queue"
-    );
+    assert_eq!(bench.queue.depth(Lane::Syncs).await.unwrap(), 0, "not delivered again by the queue");
 }
 
 async fn a_stop_drains_running_handlers_and_leaves_the_rest(bench: Bench) {
@@ -112,10 +101,7 @@ async fn a_stop_drains_running_handlers_and_leaves_the_rest(bench: Bench) {
     bench.queue.ring(Lane::Syncs, &runs).await.unwrap();
     gate.entered(2).await;
     worker.ask_to_stop();
-    assert!(
-        !worker.ends_within(Duration::from_millis(300)).await,
-        "two handlers are still running"
-    );
+    assert!(!worker.ends_within(Duration::from_millis(300)).await, "two handlers are still running");
     gate.open();
     worker.stop().await;
     assert_eq!(worker.count(), 2, "the running ones finished, no other began");
@@ -141,10 +127,7 @@ async fn two_workers_share_a_lane(bench: Bench) {
     gate.entered(2).await;
     gate.open();
     bench.queue.ring(Lane::Syncs, &runs(600)).await.unwrap();
-    within(30, "all are handled", || {
-        workers[0].count() + workers[1].count() >= 602
-    })
-    .await;
+    within(30, "all are handled", || workers[0].count() + workers[1].count() >= 602).await;
     for worker in &workers {
         worker.stop().await;
         assert!(worker.count() > 0);

@@ -23,11 +23,8 @@ pub(crate) const LIST_BEFORE: &str =
 
 /// Every fixed statement of this table, by name.
 #[cfg(feature = "testing")]
-pub(crate) const STATEMENTS: &[(&str, &str)] = &[
-    ("audit_logs::INSERT", INSERT),
-    ("audit_logs::LIST", LIST),
-    ("audit_logs::LIST_BEFORE", LIST_BEFORE),
-];
+pub(crate) const STATEMENTS: &[(&str, &str)] =
+    &[("audit_logs::INSERT", INSERT), ("audit_logs::LIST", LIST), ("audit_logs::LIST_BEFORE", LIST_BEFORE)];
 
 /// A row of `audit_logs`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]

@@ -140,23 +140,14 @@ impl ExternalRecord {
     /// The row that a record becomes, or why it cannot be stored.
     fn prepare(batch: &Batch<'_>, new: IncomingRecord) -> Result<Self, RefusedRecord> {
         let times = check_id(&new.external_id).and_then(|()| {
-            let occurred_at = new
-                .occurred_at
-                .map(|time| check_time("occurred_at", time))
-                .transpose()?;
-            let version_at = new
-                .version_at
-                .map(|time| check_time("version_at", time))
-                .transpose()?;
+            let occurred_at = new.occurred_at.map(|time| check_time("occurred_at", time)).transpose()?;
+            let version_at = new.version_at.map(|time| check_time("version_at", time)).transpose()?;
             Ok((occurred_at, version_at))
         });
         let (occurred_at, version_at) = match times {
             Ok(times) => times,
             Err(reason) => {
-                let key = Key {
-                    stream: &new.stream,
-                    external_id: &new.external_id,
-                };
+                let key = Key { stream: &new.stream, external_id: &new.external_id };
                 return Err(record_batches::refuse(key, reason, &new.raw));
             }
         };
@@ -206,10 +197,7 @@ impl ExternalRecord {
 
 impl NewRow for ExternalRecord {
     fn key(&self) -> Key<'_> {
-        Key {
-            stream: &self.stream,
-            external_id: &self.external_id,
-        }
+        Key { stream: &self.stream, external_id: &self.external_id }
     }
     fn version_at(&self) -> DateTime<Utc> {
         self.version_at
@@ -264,12 +252,7 @@ impl RecordTable for Table {
             if !batch.force {
                 query.push(IF_NEWER);
             }
-            query
-                .build()
-                .persistent(false)
-                .execute(ex)
-                .await
-                .map(|done| done.rows_affected())
+            query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
         })?)
     }
 
@@ -296,9 +279,7 @@ pub async fn upsert_batch(
     batch: Batch<'_>,
     records: Vec<IncomingRecord>,
 ) -> Result<Upserted, StoreError> {
-    let rows = records
-        .into_iter()
-        .map(|record| ExternalRecord::prepare(&batch, record));
+    let rows = records.into_iter().map(|record| ExternalRecord::prepare(&batch, record));
     let rows = rows
         .collect::<Result<Vec<_>, _>>()
         .map_err(|refused| StoreError::Refused(sqlx::Error::Encode(refused.reason.into())))?;
@@ -376,11 +357,7 @@ macro_rules! list_body {
         match $filter.before {
             None => {}
             Some((Some(at), id)) => {
-                query
-                    .push(" AND ((occurred_at, id) < (")
-                    .push_bind(at)
-                    .push(", ")
-                    .push_bind(id);
+                query.push(" AND ((occurred_at, id) < (").push_bind(at).push(", ").push_bind(id);
                 query.push(") OR occurred_at IS NULL)");
             }
             Some((None, id)) => {
@@ -411,9 +388,5 @@ pub struct Tally {
 
 /// Counts what a stream of a system holds, to compare it with the vendor's own ledger.
 pub async fn tally(store: &Store, system: SystemId, stream: &str) -> Result<Tally, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(TALLY)
-        .bind(system)
-        .bind(stream)
-        .fetch_one(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_as(TALLY).bind(system).bind(stream).fetch_one(ex).await)?)
 }

@@ -105,11 +105,8 @@ pub async fn begin(
     if taken.is_some() {
         return Ok(Begun::New);
     }
-    let there: IdempotencyKey = on_tx!(tx, |ex| sqlx::query_as(FIND)
-        .bind(request.scope)
-        .bind(request.key)
-        .fetch_one(ex)
-        .await)?;
+    let there: IdempotencyKey =
+        on_tx!(tx, |ex| sqlx::query_as(FIND).bind(request.scope).bind(request.key).fetch_one(ex).await)?;
     Ok(if there.request_hash != request.hash {
         Begun::OtherRequest
     } else if let (Some(status), Some(response)) = (there.status, there.response) {
@@ -138,19 +135,13 @@ pub async fn finish(
     if kept == 1 {
         Ok(())
     } else {
-        Err(StoreError::NotFound(format!(
-            "an unanswered request with the idempotency key `{key}`"
-        )))
+        Err(StoreError::NotFound(format!("an unanswered request with the idempotency key `{key}`")))
     }
 }
 
 /// The key as it stands, expired or not.
 pub async fn find(store: &Store, scope: &str, key: &str) -> Result<Option<IdempotencyKey>, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(FIND)
-        .bind(scope)
-        .bind(key)
-        .fetch_optional(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_as(FIND).bind(scope).bind(key).fetch_optional(ex).await)?)
 }
 
 /// Removes expired keys, a bounded number at a time; says how many.

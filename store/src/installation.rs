@@ -12,7 +12,8 @@ const CANARY: &str = "vault_canary";
 const CANARY_TEXT: &str = "this vault opens";
 const FIRST_ADMIN: &str = "first_admin";
 
-const INSERT: &str = "INSERT INTO installation (name, value, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+const INSERT: &str =
+    "INSERT INTO installation (name, value, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
 const FIND: &str = "SELECT value FROM installation WHERE name = $1";
 
 /// Whether a canary was ever written: if so, the data is sealed and the key must be given, never made.
@@ -27,7 +28,13 @@ pub async fn has_canary(store: &Store) -> Result<bool, StoreError> {
 pub async fn check_canary(store: &Store) -> Result<(), StoreError> {
     let sealed = store.vault().seal(&SecretString::from(CANARY_TEXT), CANARY)?;
     let now = store.clock().now();
-    on_write!(store, |ex| sqlx::query(INSERT).bind(CANARY).bind(sealed).bind(now).execute(ex).await.map(drop))?;
+    on_write!(store, |ex| sqlx::query(INSERT)
+        .bind(CANARY)
+        .bind(sealed)
+        .bind(now)
+        .execute(ex)
+        .await
+        .map(drop))?;
     let found: Option<Vec<u8>> =
         on_read!(store, |ex| sqlx::query_scalar(FIND).bind(CANARY).fetch_optional(ex).await)?;
     let found = found.ok_or_else(|| StoreError::NotFound("the vault's canary".into()))?;
@@ -55,4 +62,5 @@ pub async fn claim_first_admin(tx: &mut Tx, now: DateTime<Utc>) -> Result<bool, 
 }
 
 #[cfg(feature = "testing")]
-pub(crate) const STATEMENTS: &[(&str, &str)] = &[("installation::INSERT", INSERT), ("installation::FIND", FIND)];
+pub(crate) const STATEMENTS: &[(&str, &str)] =
+    &[("installation::INSERT", INSERT), ("installation::FIND", FIND)];

@@ -108,9 +108,7 @@ impl serde::Serialize for Currency {
 
 impl<'de> serde::Deserialize<'de> for Currency {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -152,20 +150,14 @@ where
 /// Exact: `0.1` is 10 fen, never 10.000000000000002. Zeros at the end are no decimals, so `12.500`
 /// is 12.50. The work is linear in the length of the text whatever the exponent says.
 pub fn parse_minor(text: &str, digits: u32) -> Result<i64, MoneyError> {
-    let Decimal {
-        negative,
-        significant,
-        exponent,
-    } = Decimal::parse(text).ok_or_else(|| MoneyError::NotANumber(shown(text)))?;
+    let Decimal { negative, significant, exponent } =
+        Decimal::parse(text).ok_or_else(|| MoneyError::NotANumber(shown(text)))?;
     if significant.is_empty() {
         return Ok(0);
     }
     let shift = exponent + i64::from(digits);
     if shift < 0 {
-        return Err(MoneyError::TooManyDecimals {
-            text: shown(text),
-            digits,
-        });
+        return Err(MoneyError::TooManyDecimals { text: shown(text), digits });
     }
     let too_large = || MoneyError::TooLarge(shown(text));
     let zeros = u32::try_from(shift).map_err(|_| too_large())?;
@@ -194,9 +186,7 @@ pub fn format_minor(minor: i64, digits: u32) -> String {
 /// Minor units as a JSON number that keeps its digits: `296.80`, not `296.8`.
 #[must_use]
 pub fn json_number(minor: i64, digits: u32) -> serde_json::Number {
-    format_minor(minor, digits)
-        .parse()
-        .expect("a formatted amount is a JSON number")
+    format_minor(minor, digits).parse().expect("a formatted amount is a JSON number")
 }
 
 /// A decimal taken apart: `±significant × 10^exponent`, with no zeros at either end.
@@ -227,11 +217,7 @@ impl Decimal {
         let trimmed = joined.trim_end_matches('0');
         let dropped = joined.len() - trimmed.len();
         let exponent = exponent - i64::try_from(fraction.len()).ok()? + i64::try_from(dropped).ok()?;
-        Some(Self {
-            negative,
-            significant: trimmed.trim_start_matches('0').to_owned(),
-            exponent,
-        })
+        Some(Self { negative, significant: trimmed.trim_start_matches('0').to_owned(), exponent })
     }
 }
 
@@ -245,9 +231,8 @@ fn parse_exponent(text: &str) -> Option<i64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let size = digits.bytes().fold(0, |size: i64, digit| {
-        (size * 10 + i64::from(digit - b'0')).min(EXPONENT_MAX)
-    });
+    let size =
+        digits.bytes().fold(0, |size: i64, digit| (size * 10 + i64::from(digit - b'0')).min(EXPONENT_MAX));
     Some(sign * size)
 }
 
@@ -292,11 +277,7 @@ mod tests {
             ("000000000000000000000000000012.50", 2, 1_250),
             ("9999999999999.99", 2, AMOUNT_MAX),
         ] {
-            assert_eq!(
-                parse_minor(text, digits),
-                Ok(minor),
-                "{text} with {digits} digits"
-            );
+            assert_eq!(parse_minor(text, digits), Ok(minor), "{text} with {digits} digits");
         }
     }
 
@@ -313,31 +294,15 @@ mod tests {
             "", "-", "+", ".", "e5", "1e", "1e+", "1.2.3", "1,234.50", "12 ", " 12", "NaN", "Infinity",
             "0x10", "١٢", "1e5.5", "--1", "￥12",
         ] {
-            assert_eq!(
-                parse_minor(text, 2),
-                Err(MoneyError::NotANumber(text.to_owned())),
-                "{text:?}"
-            );
+            assert_eq!(parse_minor(text, 2), Err(MoneyError::NotANumber(text.to_owned())), "{text:?}");
         }
     }
 
     #[test]
     fn more_decimals_than_the_currency_has_are_refused() {
-        for (text, digits) in [
-            ("0.001", 2),
-            ("12.345", 2),
-            ("1.5", 0),
-            ("1e-3", 2),
-            ("1e-999999", 2),
-        ] {
+        for (text, digits) in [("0.001", 2), ("12.345", 2), ("1.5", 0), ("1e-3", 2), ("1e-999999", 2)] {
             let refused = parse_minor(text, digits).unwrap_err();
-            assert_eq!(
-                refused,
-                MoneyError::TooManyDecimals {
-                    text: text.to_owned(),
-                    digits
-                }
-            );
+            assert_eq!(refused, MoneyError::TooManyDecimals { text: text.to_owned(), digits });
         }
     }
 
@@ -345,24 +310,11 @@ mod tests {
     fn absurd_sizes_are_refused_at_once() {
         let long = "9".repeat(1_000_000);
         let started = std::time::Instant::now();
-        for text in [
-            "1e999999",
-            "1e99999999999999999999",
-            "-1e16",
-            "10000000000000.00",
-            long.as_str(),
-        ] {
-            assert!(
-                matches!(parse_minor(text, 2), Err(MoneyError::TooLarge(_))),
-                "{}",
-                shown(text)
-            );
+        for text in ["1e999999", "1e99999999999999999999", "-1e16", "10000000000000.00", long.as_str()] {
+            assert!(matches!(parse_minor(text, 2), Err(MoneyError::TooLarge(_))), "{}", shown(text));
         }
         assert!(started.elapsed() < std::time::Duration::from_millis(500));
-        assert!(
-            parse_minor(&long, 2).unwrap_err().to_string().len() < 200,
-            "errors do not repeat the flood"
-        );
+        assert!(parse_minor(&long, 2).unwrap_err().to_string().len() < 200, "errors do not repeat the flood");
     }
 
     #[test]
@@ -402,20 +354,14 @@ mod tests {
         }
         assert_eq!("cny".parse(), Ok(Currency::CNY));
         for text in ["", "CN", "CNYY", "C1Y", "人民币", "€"] {
-            assert_eq!(
-                text.parse::<Currency>(),
-                Err(MoneyError::NotACurrency(text.to_owned()))
-            );
+            assert_eq!(text.parse::<Currency>(), Err(MoneyError::NotACurrency(text.to_owned())));
         }
     }
 
     #[test]
     fn a_currency_is_its_letters_in_json() {
         assert_eq!(serde_json::to_string(&Currency::CNY).unwrap(), r#""CNY""#);
-        assert_eq!(
-            serde_json::from_str::<Currency>(r#""jpy""#).unwrap().as_str(),
-            "JPY"
-        );
+        assert_eq!(serde_json::from_str::<Currency>(r#""jpy""#).unwrap().as_str(), "JPY");
         assert!(serde_json::from_str::<Currency>(r#""money""#).is_err());
     }
 

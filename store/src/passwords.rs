@@ -103,25 +103,15 @@ mod tests {
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
         assert!(verify(&password, &stored));
         assert!(!verify(&SecretString::from("correct horse"), &stored));
-        assert_ne!(
-            stored,
-            hash(&password).unwrap(),
-            "every hash has a salt of its own"
-        );
+        assert_ne!(stored, hash(&password).unwrap(), "every hash has a salt of its own");
         assert!(!verify(&password, "not a hash"));
     }
 
     #[test]
     fn short_and_endless_passwords_are_refused() {
         assert_eq!(hash(&SecretString::from("seven77")), Err(PasswordError::TooShort));
-        assert!(
-            hash(&SecretString::from("八个汉字也算密码")).is_ok(),
-            "characters count, not bytes"
-        );
-        assert_eq!(
-            hash(&SecretString::from("x".repeat(1025))),
-            Err(PasswordError::TooLong)
-        );
+        assert!(hash(&SecretString::from("八个汉字也算密码")).is_ok(), "characters count, not bytes");
+        assert_eq!(hash(&SecretString::from("x".repeat(1025))), Err(PasswordError::TooLong));
     }
 
     #[test]

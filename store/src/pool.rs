@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Postgres, Sqlite, Transaction};
 
 use crate::clock::Clock;
@@ -163,7 +165,8 @@ async fn connect_postgres(url: &str, options: PoolOptions) -> Result<Pool, Store
     let connect = PgConnectOptions::from_str(url)
         .map_err(|_| {
             StoreError::Setup(
-                "the database URL is malformed; expected `postgres://user:password@host:5432/database`".into(),
+                "the database URL is malformed; expected `postgres://user:password@host:5432/database`"
+                    .into(),
             )
         })?
         .application_name("zhilian-sync")

@@ -170,19 +170,13 @@ impl PosTransaction {
     fn prepare(batch: &Batch<'_>, new: IncomingTransaction) -> Result<Self, RefusedRecord> {
         let times = check_id(&new.external_id).and_then(|()| {
             let occurred_at = check_time("occurred_at", new.occurred_at)?;
-            let version_at = new
-                .version_at
-                .map(|time| check_time("version_at", time))
-                .transpose()?;
+            let version_at = new.version_at.map(|time| check_time("version_at", time)).transpose()?;
             Ok((occurred_at, version_at))
         });
         let (transaction_time, version_at) = match times {
             Ok(times) => times,
             Err(reason) => {
-                let key = Key {
-                    stream: "",
-                    external_id: &new.external_id,
-                };
+                let key = Key { stream: "", external_id: &new.external_id };
                 return Err(record_batches::refuse(key, reason, &new.raw));
             }
         };
@@ -244,10 +238,7 @@ impl PosTransaction {
 
 impl NewRow for PosTransaction {
     fn key(&self) -> Key<'_> {
-        Key {
-            stream: "",
-            external_id: &self.pos_transaction_id,
-        }
+        Key { stream: "", external_id: &self.pos_transaction_id }
     }
     fn version_at(&self) -> DateTime<Utc> {
         self.version_at
@@ -308,12 +299,7 @@ impl RecordTable for Table {
             if !batch.force {
                 query.push(IF_NEWER);
             }
-            query
-                .build()
-                .persistent(false)
-                .execute(ex)
-                .await
-                .map(|done| done.rows_affected())
+            query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
         })?)
     }
 
@@ -339,9 +325,7 @@ pub async fn upsert_batch(
     batch: Batch<'_>,
     records: Vec<IncomingTransaction>,
 ) -> Result<Upserted, StoreError> {
-    let rows = records
-        .into_iter()
-        .map(|record| PosTransaction::prepare(&batch, record));
+    let rows = records.into_iter().map(|record| PosTransaction::prepare(&batch, record));
     let rows = rows.collect::<Result<Vec<_>, _>>().map_err(as_refused)?;
     record_batches::upsert::<Table>(tx, &batch, rows).await
 }
@@ -439,12 +423,7 @@ macro_rules! list_body {
             query.push(" AND sync_status = ").push_bind(status);
         }
         if let Some((at, id)) = $filter.before {
-            query
-                .push(" AND (transaction_time, id) < (")
-                .push_bind(at)
-                .push(", ")
-                .push_bind(id)
-                .push(")");
+            query.push(" AND (transaction_time, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
         }
         query.push(" ORDER BY transaction_time DESC, id DESC LIMIT ");
         query.push_bind(i64::from($filter.limit.min(PAGE_MAX)));
@@ -470,10 +449,7 @@ pub struct Tally {
 
 /// Counts what a system has sold, to compare it with the vendor's own ledger.
 pub async fn tally(store: &Store, system: SystemId) -> Result<Tally, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(TALLY)
-        .bind(system)
-        .fetch_one(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_as(TALLY).bind(system).fetch_one(ex).await)?)
 }
 
 fn as_refused(refused: RefusedRecord) -> StoreError {

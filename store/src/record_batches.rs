@@ -63,9 +63,7 @@ impl StoreMap {
     /// The store of a record that the vendor says belongs to `shop`.
     #[must_use]
     pub fn store_of(&self, shop: Option<&str>) -> Option<&str> {
-        shop.and_then(|shop| self.by_shop.get(shop))
-            .or(self.default.as_ref())
-            .map(String::as_str)
+        shop.and_then(|shop| self.by_shop.get(shop)).or(self.default.as_ref()).map(String::as_str)
     }
 }
 
@@ -145,10 +143,7 @@ pub(crate) async fn upsert<T: RecordTable>(
     for chunk in rows.chunks(CHUNK_ROWS) {
         changed += write_chunk::<T>(tx, batch, chunk).await?;
     }
-    Ok(Upserted {
-        changed,
-        unchanged: given - changed,
-    })
+    Ok(Upserted { changed, unchanged: given - changed })
 }
 
 /// Writes rows; those that the database refuses are given back, and the others are written.
@@ -215,10 +210,7 @@ const ROLL_BACK: &str = "ROLLBACK TO SAVEPOINT records";
 const RELEASE: &str = "RELEASE SAVEPOINT records";
 
 async fn savepoint(tx: &mut Tx, statement: &'static str) -> Result<(), StoreError> {
-    Ok(on_tx!(tx, |ex| sqlx::raw_sql(statement)
-        .execute(ex)
-        .await
-        .map(drop))?)
+    Ok(on_tx!(tx, |ex| sqlx::raw_sql(statement).execute(ex).await.map(drop))?)
 }
 
 /// What the database said, without the driver's words around it.
@@ -236,19 +228,14 @@ pub(crate) fn refuse(key: Key<'_>, reason: String, raw: &str) -> RefusedRecord {
     } else {
         format!("hash:{}", hex::encode(Sha256::digest(raw.as_bytes())))
     };
-    RefusedRecord {
-        stream: key.stream.to_owned(),
-        external_id,
-        reason,
-        raw: raw.to_owned(),
-    }
+    RefusedRecord { stream: key.stream.to_owned(), external_id, reason, raw: raw.to_owned() }
 }
 
 /// Whether an id can be a key.
 pub(crate) fn check_id(external_id: &str) -> Result<(), String> {
     if external_id.is_empty() {
         return Err(
-            "the record has no id; expected the vendor's id, check the mapping of `external_id`".into(),
+            "the record has no id; expected the vendor's id, check the mapping of `external_id`".into()
         );
     }
     if external_id.len() > EXTERNAL_ID_BYTES_MAX {
@@ -275,11 +262,7 @@ pub(crate) fn check_time(name: &str, time: DateTime<Utc>) -> Result<DateTime<Utc
 
 /// Text that both databases take: `PostgreSQL` refuses U+0000.
 pub(crate) fn clean(text: String) -> String {
-    if text.contains('\0') {
-        text.replace('\0', "\u{fffd}")
-    } else {
-        text
-    }
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 /// The same for what may be absent.
@@ -328,10 +311,7 @@ mod tests {
 
     impl NewRow for Row {
         fn key(&self) -> Key<'_> {
-            Key {
-                stream: "",
-                external_id: self.0,
-            }
+            Key { stream: "", external_id: self.0 }
         }
         fn version_at(&self) -> DateTime<Utc> {
             DateTime::from_timestamp_millis(self.1).unwrap()
@@ -350,26 +330,17 @@ mod tests {
             Row("b", 2, "late but older"),
             Row("a", 5, "last of two alike"),
         ];
-        assert_eq!(
-            newest_by_key(rows),
-            [Row("a", 5, "last of two alike"), Row("b", 3, "newest")]
-        );
+        assert_eq!(newest_by_key(rows), [Row("a", 5, "last of two alike"), Row("b", 3, "newest")]);
     }
 
     #[test]
     fn a_shop_is_a_store_by_the_map_or_by_default() {
         let by_shop = BTreeMap::from([("S1".to_owned(), "store-1".to_owned())]);
-        let with_default = StoreMap {
-            by_shop: by_shop.clone(),
-            default: Some("store-0".to_owned()),
-        };
+        let with_default = StoreMap { by_shop: by_shop.clone(), default: Some("store-0".to_owned()) };
         assert_eq!(with_default.store_of(Some("S1")), Some("store-1"));
         assert_eq!(with_default.store_of(Some("S9")), Some("store-0"));
         assert_eq!(with_default.store_of(None), Some("store-0"));
-        let without = StoreMap {
-            by_shop,
-            default: None,
-        };
+        let without = StoreMap { by_shop, default: None };
         assert_eq!(without.store_of(Some("S9")), None);
     }
 
@@ -388,44 +359,21 @@ mod tests {
         assert_eq!(check_id(&"x".repeat(512)), Ok(()));
         let far = DateTime::from_timestamp(300_000_000_000, 0).unwrap();
         assert!(
-            check_time("occurred_at", far)
-                .unwrap_err()
-                .starts_with("`occurred_at` is in the year 11476")
+            check_time("occurred_at", far).unwrap_err().starts_with("`occurred_at` is in the year 11476")
         );
         let fine = DateTime::from_timestamp_nanos(1_999_999);
-        assert_eq!(
-            check_time("occurred_at", fine),
-            Ok(DateTime::from_timestamp_nanos(1_000_000))
-        );
+        assert_eq!(check_time("occurred_at", fine), Ok(DateTime::from_timestamp_nanos(1_000_000)));
         assert_eq!(clean("a\0b".into()), "a\u{fffd}b");
     }
 
     #[test]
     fn a_refused_record_has_an_id_that_can_be_kept() {
         let long = "x".repeat(600);
-        let refused = refuse(
-            Key {
-                stream: "orders",
-                external_id: &long,
-            },
-            "why".into(),
-            "{}",
-        );
+        let refused = refuse(Key { stream: "orders", external_id: &long }, "why".into(), "{}");
         assert_eq!(
             refused.external_id,
             "hash:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
         );
-        assert_eq!(
-            refuse(
-                Key {
-                    stream: "",
-                    external_id: "7"
-                },
-                "why".into(),
-                "{}"
-            )
-            .external_id,
-            "7"
-        );
+        assert_eq!(refuse(Key { stream: "", external_id: "7" }, "why".into(), "{}").external_id, "7");
     }
 }

@@ -91,11 +91,7 @@ pub async fn find(
 
 /// The cursors of a system.
 pub async fn list_of_system(store: &Store, system: SystemId) -> Result<Vec<SyncCursor>, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(LIST_OF_SYSTEM)
-        .bind(system)
-        .bind(LIST_MAX)
-        .fetch_all(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_as(LIST_OF_SYSTEM).bind(system).bind(LIST_MAX).fetch_all(ex).await)?)
 }
 
 /// Moves a cursor, never backwards unless forced; says whether it moved.

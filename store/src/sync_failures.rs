@@ -142,10 +142,8 @@ pub async fn record_batch(
     failures: Vec<NewFailure>,
 ) -> Result<(), StoreError> {
     let stream = clean(of.stream.to_owned());
-    let by_id: BTreeMap<String, NewFailure> = failures
-        .into_iter()
-        .map(|failure| (storable_id(&stream, &failure), failure))
-        .collect();
+    let by_id: BTreeMap<String, NewFailure> =
+        failures.into_iter().map(|failure| (storable_id(&stream, &failure), failure)).collect();
     let rows: Vec<(String, NewFailure)> = by_id.into_iter().collect();
     let now = clock.now();
     for chunk in rows.chunks(CHUNK_ROWS) {
@@ -182,11 +180,8 @@ pub async fn resolve(
     external_ids: &[&str],
 ) -> Result<u64, StoreError> {
     let stream = clean(stream.to_owned());
-    let any_open: bool = on_tx!(tx, |ex| sqlx::query_scalar(ANY_OPEN)
-        .bind(system)
-        .bind(stream.as_str())
-        .fetch_one(ex)
-        .await)?;
+    let any_open: bool =
+        on_tx!(tx, |ex| sqlx::query_scalar(ANY_OPEN).bind(system).bind(stream.as_str()).fetch_one(ex).await)?;
     if !any_open {
         return Ok(0);
     }
@@ -196,24 +191,14 @@ pub async fn resolve(
         resolved += on_tx!(tx, |ex| {
             let mut query = QueryBuilder::new(RESOLVE_HEAD);
             query.push_bind(now).push(", updated_at = ").push_bind(now);
-            query
-                .push(" WHERE resolved_at IS NULL AND system_id = ")
-                .push_bind(system);
-            query
-                .push(" AND stream = ")
-                .push_bind(stream.as_str())
-                .push(" AND external_id IN (");
+            query.push(" WHERE resolved_at IS NULL AND system_id = ").push_bind(system);
+            query.push(" AND stream = ").push_bind(stream.as_str()).push(" AND external_id IN (");
             let mut ids = query.separated(", ");
             for external_id in chunk {
                 ids.push_bind(clean((*external_id).to_owned()));
             }
             query.push(")");
-            query
-                .build()
-                .persistent(false)
-                .execute(ex)
-                .await
-                .map(|done| done.rows_affected())
+            query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
         })?;
     }
     Ok(resolved)
@@ -255,18 +240,12 @@ pub async fn list_open(
 
 /// How many records failed in a run and in no later one.
 pub async fn count_of_run(store: &Store, run: RunId) -> Result<i64, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_scalar(COUNT_OF_RUN)
-        .bind(run)
-        .fetch_one(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_scalar(COUNT_OF_RUN).bind(run).fetch_one(ex).await)?)
 }
 
 /// How many failures of a system are open.
 pub async fn count_open(store: &Store, system: SystemId) -> Result<i64, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_scalar(COUNT_OPEN)
-        .bind(system)
-        .fetch_one(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_scalar(COUNT_OPEN).bind(system).fetch_one(ex).await)?)
 }
 
 /// Removes failures that were resolved before a time, at most `limit`; open ones stay for ever. Says how
@@ -282,10 +261,7 @@ pub async fn purge(store: &Store, before: DateTime<Utc>, limit: i64) -> Result<u
 
 /// An id that can be a key: what cannot is replaced by a hash of the record.
 fn storable_id(stream: &str, failure: &NewFailure) -> String {
-    let key = Key {
-        stream,
-        external_id: &failure.external_id,
-    };
+    let key = Key { stream, external_id: &failure.external_id };
     refuse(key, String::new(), &failure.raw).external_id
 }
 

@@ -122,7 +122,8 @@ impl Drop for TestStore {
                     let Ok(runtime) = runtime else { return };
                     runtime.block_on(async {
                         if let Ok(mut admin) = PgConnection::connect(&admin_url).await {
-                            let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+                            let drop =
+                                sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
                             let _ = admin.execute(drop).await;
                         }
                     });

@@ -120,10 +120,7 @@ pub async fn insert(tx: &mut Tx, clock: &Clock, new: NewUser<'_>) -> Result<User
 /// The user of this name, in any case.
 pub async fn find_by_username(store: &Store, username: &str) -> Result<Option<User>, StoreError> {
     let username = canonical_username(username);
-    Ok(on_read!(store, |ex| sqlx::query_as(FIND_BY_USERNAME)
-        .bind(username)
-        .fetch_optional(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_as(FIND_BY_USERNAME).bind(username).fetch_optional(ex).await)?)
 }
 
 /// The user of this id.
@@ -136,18 +133,12 @@ pub async fn get(store: &Store, id: UserId) -> Result<User, StoreError> {
 pub async fn list(store: &Store, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError> {
     let after = after.unwrap_or_default();
     let limit = i64::from(limit.min(PAGE_MAX));
-    Ok(on_read!(store, |ex| sqlx::query_as(LIST)
-        .bind(after)
-        .bind(limit)
-        .fetch_all(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_as(LIST).bind(after).bind(limit).fetch_all(ex).await)?)
 }
 
 /// How many users there are.
 pub async fn count(store: &Store) -> Result<i64, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_scalar(COUNT)
-        .fetch_one(ex)
-        .await)?)
+    Ok(on_read!(store, |ex| sqlx::query_scalar(COUNT).fetch_one(ex).await)?)
 }
 
 /// How many users there are, as a transaction sees it.
@@ -196,12 +187,7 @@ pub async fn set_active(tx: &mut Tx, clock: &Clock, id: UserId, active: bool) ->
 
 /// Notes that a person signed in.
 pub async fn touch_login(tx: &mut Tx, clock: &Clock, id: UserId) -> Result<(), StoreError> {
-    on_tx!(tx, |ex| sqlx::query(TOUCH_LOGIN)
-        .bind(id)
-        .bind(clock.now())
-        .execute(ex)
-        .await
-        .map(drop))?;
+    on_tx!(tx, |ex| sqlx::query(TOUCH_LOGIN).bind(id).bind(clock.now()).execute(ex).await.map(drop))?;
     Ok(())
 }
 

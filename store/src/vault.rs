@@ -80,10 +80,7 @@ struct Keys {
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault")
-            .field("keys", &self.known())
-            .field("current", &self.0.current)
-            .finish()
+        f.debug_struct("Vault").field("keys", &self.known()).field("current", &self.0.current).finish()
     }
 }
 
@@ -114,10 +111,7 @@ impl Vault {
             if entry.is_empty() {
                 continue;
             }
-            keys.push(parse_key(entry).map_err(|why| VaultError::BadKey {
-                position: index + 1,
-                why,
-            })?);
+            keys.push(parse_key(entry).map_err(|why| VaultError::BadKey { position: index + 1, why })?);
         }
         let current = keys.iter().map(|(id, _)| *id).max().ok_or(VaultError::NoKeys)?;
         Self::new(keys, current)
@@ -127,10 +121,7 @@ impl Vault {
     pub fn seal(&self, plain: &SecretString, place: &str) -> Result<Vec<u8>, VaultError> {
         let mut nonce = [0; NONCE_BYTES];
         rand::fill(&mut nonce);
-        let payload = Payload {
-            msg: plain.expose_secret().as_bytes(),
-            aad: place.as_bytes(),
-        };
+        let payload = Payload { msg: plain.expose_secret().as_bytes(), aad: place.as_bytes() };
         let ciphertext = self
             .cipher(self.0.current)?
             .encrypt(&XNonce::from(nonce), payload)
@@ -145,13 +136,8 @@ impl Vault {
     /// Opens what was sealed for the same place.
     pub fn open(&self, sealed: &[u8], place: &str) -> Result<SecretString, VaultError> {
         let (id, rest) = key_id(sealed).ok_or(VaultError::Malformed)?;
-        let (nonce, ciphertext) = rest
-            .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(VaultError::Malformed)?;
-        let payload = Payload {
-            msg: ciphertext,
-            aad: place.as_bytes(),
-        };
+        let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(VaultError::Malformed)?;
+        let payload = Payload { msg: ciphertext, aad: place.as_bytes() };
         let plain = self
             .cipher(id)?
             .decrypt(&XNonce::from(*nonce), payload)
@@ -163,10 +149,8 @@ impl Vault {
 
     /// Seals several named secrets as one.
     pub fn seal_map(&self, map: &BTreeMap<String, SecretString>, place: &str) -> Result<Vec<u8>, VaultError> {
-        let exposed: BTreeMap<&str, &str> = map
-            .iter()
-            .map(|(name, secret)| (name.as_str(), secret.expose_secret()))
-            .collect();
+        let exposed: BTreeMap<&str, &str> =
+            map.iter().map(|(name, secret)| (name.as_str(), secret.expose_secret())).collect();
         let json = serde_json::to_string(&exposed).map_err(|_| VaultError::CannotSeal)?;
         self.seal(&SecretString::from(json), place)
     }
@@ -176,10 +160,7 @@ impl Vault {
         let json = self.open(sealed, place)?;
         let exposed: BTreeMap<String, String> =
             serde_json::from_str(json.expose_secret()).map_err(|_| VaultError::Malformed)?;
-        Ok(exposed
-            .into_iter()
-            .map(|(name, secret)| (name, SecretString::from(secret)))
-            .collect())
+        Ok(exposed.into_iter().map(|(name, secret)| (name, SecretString::from(secret))).collect())
     }
 
     /// Whether it was sealed with a key that is no longer the current one.
@@ -189,20 +170,12 @@ impl Vault {
     }
 
     fn cipher(&self, id: u32) -> Result<XChaCha20Poly1305, VaultError> {
-        let key = self.0.by_id.get(&id).ok_or_else(|| VaultError::UnknownKey {
-            id,
-            known: self.known(),
-        })?;
+        let key = self.0.by_id.get(&id).ok_or_else(|| VaultError::UnknownKey { id, known: self.known() })?;
         Ok(XChaCha20Poly1305::new(key.expose_secret().into()))
     }
 
     fn known(&self) -> String {
-        self.0
-            .by_id
-            .keys()
-            .map(|id| format!("`{id}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.0.by_id.keys().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -223,10 +196,7 @@ fn key_id(sealed: &[u8]) -> Option<(u32, &[u8])> {
 
 fn parse_key(entry: &str) -> Result<(u32, [u8; KEY_BYTES]), &'static str> {
     let (id, base64) = match entry.split_once(':') {
-        Some((id, base64)) => (
-            id.trim().parse().map_err(|_| "its id is not a whole number")?,
-            base64.trim(),
-        ),
+        Some((id, base64)) => (id.trim().parse().map_err(|_| "its id is not a whole number")?, base64.trim()),
         None => (1, entry),
     };
     let bytes = Zeroizing::new(KEY_BASE64.decode(base64).map_err(|_| "it is not base64")?);
@@ -299,13 +269,7 @@ mod tests {
         let resealed = rotated().seal(&opened, PLACE).unwrap();
         assert!(!rotated().needs_rewrap(&resealed));
         let refused = old().open(&resealed, PLACE).unwrap_err();
-        assert_eq!(
-            refused,
-            VaultError::UnknownKey {
-                id: 2,
-                known: "`1`".into()
-            }
-        );
+        assert_eq!(refused, VaultError::UnknownKey { id: 2, known: "`1`".into() });
         assert!(rotated().needs_rewrap(b"not an envelope"));
     }
 
@@ -313,10 +277,7 @@ mod tests {
     fn another_key_of_the_same_id_does_not_open() {
         let sealed = old().seal(&secret("hunter2"), PLACE).unwrap();
         let other = Vault::new(vec![(1, [8; 32])], 1).unwrap();
-        assert_eq!(
-            other.open(&sealed, PLACE).unwrap_err(),
-            VaultError::DoesNotOpen(1)
-        );
+        assert_eq!(other.open(&sealed, PLACE).unwrap_err(), VaultError::DoesNotOpen(1));
     }
 
     #[test]
@@ -349,11 +310,7 @@ mod tests {
             format!("2:{two}, 1:{one},"),
         ] {
             let vault = Vault::from_text(&secret(&text)).unwrap();
-            assert_eq!(
-                vault.open(&sealed, PLACE).unwrap().expose_secret(),
-                "hunter2",
-                "{text}"
-            );
+            assert_eq!(vault.open(&sealed, PLACE).unwrap().expose_secret(), "hunter2", "{text}");
         }
         let both = Vault::from_text(&secret(&format!("2:{two},1:{one}"))).unwrap();
         assert!(both.needs_rewrap(&sealed), "the highest id is the current key");
@@ -370,26 +327,11 @@ mod tests {
         for (text, expected) in [
             (String::new(), VaultError::NoKeys),
             (" , ".into(), VaultError::NoKeys),
-            (
-                "hunter2!".into(),
-                VaultError::BadKey {
-                    position: 1,
-                    why: "it is not base64",
-                },
-            ),
-            (
-                "c2hvcnQ=".into(),
-                VaultError::BadKey {
-                    position: 1,
-                    why: "it is not 32 bytes long",
-                },
-            ),
+            ("hunter2!".into(), VaultError::BadKey { position: 1, why: "it is not base64" }),
+            ("c2hvcnQ=".into(), VaultError::BadKey { position: 1, why: "it is not 32 bytes long" }),
             (
                 format!("1:{key},two:{key}"),
-                VaultError::BadKey {
-                    position: 2,
-                    why: "its id is not a whole number",
-                },
+                VaultError::BadKey { position: 2, why: "its id is not a whole number" },
             ),
             (format!("1:{key},1:{key}"), VaultError::DuplicateKey(1)),
         ] {
@@ -398,18 +340,12 @@ mod tests {
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains("hunter2") && !shown.contains(&key), "{shown}");
         }
-        assert_eq!(
-            Vault::new(vec![(1, [0; 32])], 2).unwrap_err(),
-            VaultError::NoCurrentKey(2)
-        );
+        assert_eq!(Vault::new(vec![(1, [0; 32])], 2).unwrap_err(), VaultError::NoCurrentKey(2));
         assert_eq!(Vault::new(vec![], 1).unwrap_err(), VaultError::NoKeys);
     }
 
     #[test]
     fn a_vault_does_not_print_its_keys() {
-        assert_eq!(
-            format!("{:?}", rotated()),
-            r#"Vault { keys: "`1`, `2`", current: 2 }"#
-        );
+        assert_eq!(format!("{:?}", rotated()), r#"Vault { keys: "`1`, `2`", current: 2 }"#);
     }
 }

@@ -12,34 +12,20 @@ type Shape = (usize, Vec<String>);
 
 macro_rules! describe {
     ($connection:expr, $sql:expr) => {
-        $connection
-            .describe($sql.into_sql_str())
-            .await
-            .map(|described| -> Shape {
-                let parameters = match described.parameters() {
-                    Some(Either::Left(types)) => types.len(),
-                    Some(Either::Right(count)) => count,
-                    None => 0,
-                };
-                (
-                    parameters,
-                    described
-                        .columns()
-                        .iter()
-                        .map(|column| name(column.name()))
-                        .collect(),
-                )
-            })
+        $connection.describe($sql.into_sql_str()).await.map(|described| -> Shape {
+            let parameters = match described.parameters() {
+                Some(Either::Left(types)) => types.len(),
+                Some(Either::Right(count)) => count,
+                None => 0,
+            };
+            (parameters, described.columns().iter().map(|column| name(column.name())).collect())
+        })
     };
 }
 
 fn name(column: &str) -> String {
     let computed = column.contains('(') || ["count", "exists"].contains(&column);
-    if computed {
-        String::new()
-    } else {
-        column.to_owned()
-    }
+    if computed { String::new() } else { column.to_owned() }
 }
 
 /// The shape of every statement; the mistakes of all of them are reported together.
@@ -71,19 +57,10 @@ fn every_statement_has_a_name_of_its_own() {
 fn no_statement_asks_the_database_for_the_time_or_reaches_into_json() {
     for (name, sql) in statements() {
         let sql = sql.to_lowercase();
-        for banned in [
-            "now()",
-            "current_timestamp",
-            "current_date",
-            "datetime(",
-            "strftime",
-            "date_trunc",
-            "->",
-        ] {
-            assert!(
-                !sql.contains(banned),
-                "{name} contains `{banned}`; see migrations/README.md"
-            );
+        for banned in
+            ["now()", "current_timestamp", "current_date", "datetime(", "strftime", "date_trunc", "->"]
+        {
+            assert!(!sql.contains(banned), "{name} contains `{banned}`; see migrations/README.md");
         }
     }
 }
@@ -103,9 +80,7 @@ async fn both_databases_describe_every_statement_alike() {
 #[tokio::test]
 async fn a_misspelt_column_is_noticed() {
     let db = testing::sqlite(Clock::fake(testing::noon())).await;
-    let Pool::Sqlite { write, .. } = db.pool() else {
-        panic!("this is SQLite")
-    };
+    let Pool::Sqlite { write, .. } = db.pool() else { panic!("this is SQLite") };
     assert!(describe!(write, "SELECT usernam FROM users WHERE id = $1").is_err());
     let (parameters, columns) = describe!(write, "SELECT username FROM users WHERE id = $1").unwrap();
     assert_eq!((parameters, columns), (1, vec!["username".to_owned()]));

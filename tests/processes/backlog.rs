@@ -22,16 +22,14 @@ async fn ten_thousand_waiting_runs_end_and_leave_nothing_in_redis() {
     let base = stage.redis.memory().await;
     stage.tills_with_pulls(RUNS, &vendor.url()).await;
     let _scheduler = stage.start("scheduler");
-    until(
-        "the scheduler has rung up to the high-water mark",
-        Duration::from_secs(60),
-        || async { stage.redis.memory().await > base + 500_000 },
-    )
+    until("the scheduler has rung up to the high-water mark", Duration::from_mins(1), || async {
+        stage.redis.memory().await > base + 500_000
+    })
     .await;
     let mut workers = [stage.start("worker"), stage.start("worker")];
     stage.all_ended(Duration::from_secs(400)).await;
     assert_eq!(stage.count(SyncStatus::Success).await, RUNS);
-    until("Redis is back at its base", Duration::from_secs(60), || async {
+    until("Redis is back at its base", Duration::from_mins(1), || async {
         stage.redis.memory().await < base + MEMORY_SLACK_BYTES
     })
     .await;

@@ -13,9 +13,7 @@ use zhilian_sync::simulator::scripted::{Answer, RecordedRequest};
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::sync_logs::Run;
 use zhilian_sync_store::testing::{self, TestStore};
-use zhilian_sync_store::{
-    Clock, Lane, RunId, SyncStatus, SystemStatus, SystemType, Trigger, Tx, sync_logs,
-};
+use zhilian_sync_store::{Clock, Lane, RunId, SyncStatus, SystemStatus, SystemType, Trigger, Tx, sync_logs};
 
 /// The key that `zhilian_sync_store::testing::vault` seals with.
 const MASTER_KEY: [u8; 32] = [7; 32];
@@ -47,16 +45,8 @@ impl Stage {
             ("VENDORS__ALLOW_NETWORKS", "127.0.0.1/32"),
             ("LOG__FILTER", "info"),
         ];
-        let settings = settings
-            .iter()
-            .map(|(key, value)| ((*key).into(), (*value).into()))
-            .collect();
-        Some(Self {
-            store,
-            redis,
-            prefix,
-            settings,
-        })
+        let settings = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        Some(Self { store, redis, prefix, settings })
     }
 
     /// Another value of a setting, for processes started from now on.
@@ -74,10 +64,7 @@ impl Stage {
             .args(["serve", "--role", role])
             .env("DATABASE_URL", &self.store.url)
             .env("REDIS_URL", self.redis.url())
-            .env(
-                "ZHILIAN_MASTER_KEY",
-                base64::engine::general_purpose::STANDARD.encode(MASTER_KEY),
-            )
+            .env("ZHILIAN_MASTER_KEY", base64::engine::general_purpose::STANDARD.encode(MASTER_KEY))
             .env("ZHILIAN_ADMIN_PASSWORD", "admin123")
             .env("ZHILIAN__QUEUE__PREFIX", &self.prefix)
             .env("ZHILIAN__SERVER__ADDRESS", format!("127.0.0.1:{port}"))
@@ -87,11 +74,7 @@ impl Stage {
         for (key, value) in &self.settings {
             command.env(format!("ZHILIAN__{key}"), value);
         }
-        Process {
-            child: command.spawn().unwrap(),
-            port,
-            log,
-        }
+        Process { child: command.spawn().unwrap(), port, log }
     }
 
     /// A demo-pos system at an endpoint, active, without a schedule unless one is given.
@@ -248,7 +231,7 @@ impl Process {
     pub(crate) async fn answers(&self) {
         let url = format!("http://127.0.0.1:{}/health/live", self.port);
         let what = format!("{url} answers");
-        until(&what, Duration::from_secs(60), || async {
+        until(&what, Duration::from_mins(1), || async {
             http(&url, None).await.is_some_and(|(status, _)| status == 200)
         })
         .await;
@@ -272,10 +255,7 @@ impl Drop for Process {
 
 /// Sends a signal by name to a process.
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .status()
-        .unwrap();
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(status.success(), "kill -{name} {pid}");
 }
 
@@ -286,11 +266,9 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
+    #[expect(clippy::disallowed_methods, reason = "tests are told by the environment what must be there")]
     fn start() -> Option<Self> {
-        let mut redis = Self {
-            child: None,
-            port: free_port(),
-        };
+        let mut redis = Self { child: None, port: free_port() };
         match redis.spawn() {
             Ok(()) => Some(redis),
             Err(error) => {
@@ -353,10 +331,7 @@ impl Redis {
             let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
                 return false;
             };
-            redis::cmd("PING")
-                .query_async::<String>(&mut connection)
-                .await
-                .is_ok()
+            redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
         })
         .await;
     }
@@ -375,10 +350,7 @@ impl Redis {
     /// How much memory its data takes.
     pub(crate) async fn memory(&self) -> u64 {
         let info: String = self.command(&["INFO", "memory"]).await;
-        let line = info
-            .lines()
-            .find_map(|line| line.strip_prefix("used_memory_dataset:"))
-            .unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:")).unwrap();
         line.trim().parse().unwrap()
     }
 }
@@ -402,16 +374,10 @@ pub(crate) async fn http(url: &str, token: Option<&str>) -> Option<(u16, String)
     Some((status, response.text().await.ok()?))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test is a client of the service, not of a vendor"
-)]
+#[expect(clippy::disallowed_methods, reason = "the test is a client of the service, not of a vendor")]
 pub(crate) fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .timeout(Duration::from_secs(10))
-        .build()
-        .unwrap()
+    reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap()
 }
 
 /// Waits for a condition, looking often.
@@ -433,11 +399,7 @@ pub(crate) async fn pause() {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// One sale as the demo till tells it; amounts and times follow from the number.
@@ -452,12 +414,8 @@ pub(crate) fn sale(number: u64) -> Value {
 
 /// The page that a request asks for, out of `sales` sales numbered from 1.
 pub(crate) fn page_of(request: &RecordedRequest, sales: u64) -> Answer {
-    let number = |name: &str, otherwise| {
-        request
-            .query(name)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(otherwise)
-    };
+    let number =
+        |name: &str, otherwise| request.query(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
     let (page, size) = (number("page", 1_u64), number("page_size", 100_u64));
     let first = (page - 1) * size + 1;
     let items: Vec<Value> = (first..(first + size).min(sales + 1)).map(sale).collect();

@@ -36,19 +36,15 @@ async fn a_pull_survives_ten_kills_of_its_worker() {
         // Another moment each time: some pages further, and a few milliseconds into the page.
         let random = u64::from(rand::random::<u8>() % 12);
         let target = asked.load(Ordering::SeqCst) + 3 + random;
-        until("the pull has come further", Duration::from_secs(60), || async {
+        until("the pull has come further", Duration::from_mins(1), || async {
             asked.load(Ordering::SeqCst) >= target
         })
         .await;
-        assert_eq!(
-            stage.run(run).await.status,
-            SyncStatus::Syncing,
-            "before kill {kill}"
-        );
+        assert_eq!(stage.run(run).await.status, SyncStatus::Syncing, "before kill {kill}");
         worker.kill();
         worker = stage.start("worker");
     }
-    let ended = stage.ended(run, Duration::from_secs(180)).await;
+    let ended = stage.ended(run, Duration::from_mins(3)).await;
     assert_eq!(ended.status, SyncStatus::Success, "{:?}", ended.error_message);
     assert_eq!(ended.attempt, i64::try_from(KILLS).unwrap() + 1);
     assert_eq!(ended.records_total, i64::try_from(SALES).unwrap());
@@ -82,10 +78,10 @@ async fn a_run_that_kills_its_process_every_time_ends_as_failed() {
     for _ in 0..3 {
         let mut worker = stage.start("worker");
         victim.store(worker.pid(), Ordering::SeqCst);
-        let status = worker.ends(Duration::from_secs(60)).await;
+        let status = worker.ends(Duration::from_mins(1)).await;
         assert!(!status.success());
     }
-    let ended = stage.ended(run, Duration::from_secs(60)).await;
+    let ended = stage.ended(run, Duration::from_mins(1)).await;
     assert_eq!(ended.status, SyncStatus::Failed);
     assert_eq!(ended.error_code.as_deref(), Some("worker_died"));
     assert_eq!(ended.attempt, 3);

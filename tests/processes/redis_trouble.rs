@@ -34,33 +34,22 @@ impl Play {
         let scheduler = stage.start("scheduler");
         let workers = [stage.start("worker"), stage.start("worker")];
         stage.tills_with_pulls(RUNS, &vendor.url()).await;
-        until("some runs are under way", Duration::from_secs(60), || async {
+        until("some runs are under way", Duration::from_mins(1), || async {
             stage.count(SyncStatus::Syncing).await > 3
         })
         .await;
-        Some(Self {
-            stage,
-            api,
-            token,
-            _workers: workers,
-            _scheduler: scheduler,
-            _vendor: vendor,
-        })
+        Some(Self { stage, api, token, _workers: workers, _scheduler: scheduler, _vendor: vendor })
     }
 
     /// The API answers, Redis or no Redis.
     async fn api_answers(&self) {
         let base = format!("http://127.0.0.1:{}", self.api.port);
-        let (status, body) = http(
-            &format!("{base}/api/v1/integrations/sync-logs?limit=5"),
-            Some(&self.token),
-        )
-        .await
-        .expect("an answer");
+        let (status, body) =
+            http(&format!("{base}/api/v1/integrations/sync-logs?limit=5"), Some(&self.token))
+                .await
+                .expect("an answer");
         assert_eq!(status, 200, "{body}");
-        let (status, body) = http(&format!("{base}/health/ready"), None)
-            .await
-            .expect("an answer");
+        let (status, body) = http(&format!("{base}/health/ready"), None).await.expect("an answer");
         assert_eq!(status, 200, "Redis away is degraded, not unready: {body}");
     }
 
@@ -69,14 +58,8 @@ impl Play {
         self.stage.all_ended(PROMISE).await;
         assert_eq!(self.stage.count(SyncStatus::Success).await, RUNS);
         let store = &self.stage.store;
-        let filter = zhilian_sync_store::external_systems::Filter {
-            limit: 500,
-            ..Default::default()
-        };
-        for system in zhilian_sync_store::external_systems::list(store, &filter)
-            .await
-            .unwrap()
-        {
+        let filter = zhilian_sync_store::external_systems::Filter { limit: 500, ..Default::default() };
+        for system in zhilian_sync_store::external_systems::list(store, &filter).await.unwrap() {
             let tally = pos_transactions::tally(store, system.id).await.unwrap();
             assert_eq!(tally.count, 300, "{}", system.name);
         }
@@ -86,12 +69,7 @@ impl Play {
 async fn login(api: &Process) -> String {
     let url = format!("http://127.0.0.1:{}/api/v1/auth/login", api.port);
     let body = serde_json::json!({"username": "admin", "password": "admin123"});
-    let response = crate::harness::client()
-        .post(url)
-        .json(&body)
-        .send()
-        .await
-        .unwrap();
+    let response = crate::harness::client().post(url).json(&body).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 200);
     let body: serde_json::Value = response.json().await.unwrap();
     body["access_token"].as_str().unwrap().to_owned()

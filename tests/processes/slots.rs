@@ -21,42 +21,19 @@ async fn two_schedulers_and_two_workers_fire_every_slot_once() {
     let _schedulers = [stage.start("scheduler"), stage.start("scheduler")];
     let mut systems = Vec::new();
     for number in 0..SYSTEMS {
-        systems.push(
-            stage
-                .system(&format!("till {number}"), &vendor.url(), Some(INTERVAL_SECS))
-                .await,
-        );
+        systems.push(stage.system(&format!("till {number}"), &vendor.url(), Some(INTERVAL_SECS)).await);
     }
     let last = systems.last().unwrap().id;
-    until(
-        "the last system had its slots",
-        Duration::from_secs(300),
-        || async {
-            sync_logs::slots(&stage.store, last, "transactions", 1_000)
-                .await
-                .unwrap()
-                .len()
-                > SLOTS + 1
-        },
-    )
+    until("the last system had its slots", Duration::from_mins(5), || async {
+        sync_logs::slots(&stage.store, last, "transactions", 1_000).await.unwrap().len() > SLOTS + 1
+    })
     .await;
     for system in &systems {
-        let slots = sync_logs::slots(&stage.store, system.id, "transactions", 1_000)
-            .await
-            .unwrap();
-        assert!(
-            slots.len() >= SLOTS,
-            "system {} had {} slots",
-            system.name,
-            slots.len()
-        );
+        let slots = sync_logs::slots(&stage.store, system.id, "transactions", 1_000).await.unwrap();
+        assert!(slots.len() >= SLOTS, "system {} had {} slots", system.name, slots.len());
         for pair in slots.windows(2) {
             let step = (pair[1] - pair[0]).num_seconds();
-            assert_eq!(
-                step, INTERVAL_SECS,
-                "system {}: {} then {}",
-                system.name, pair[0], pair[1]
-            );
+            assert_eq!(step, INTERVAL_SECS, "system {}: {} then {}", system.name, pair[0], pair[1]);
         }
     }
     assert_eq!(stage.count(SyncStatus::Failed).await, 0);

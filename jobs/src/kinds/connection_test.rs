@@ -15,19 +15,9 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     tracing::debug!(system.name = %system.name, "the vendor answered the connection test");
     let answer = serde_json::json!({ "message": report.message }).to_string();
     let mut tx = attempt.begin().await?;
-    sync_logs::progress(
-        &mut tx,
-        attempt.run.claim(),
-        None,
-        Counts::default(),
-        None,
-        Some(&answer),
-    )
-    .await?;
+    sync_logs::progress(&mut tx, attempt.run.claim(), None, Counts::default(), None, Some(&answer)).await?;
     tx.commit().await?;
-    Ok(Done {
-        status: SyncStatus::Success,
-    })
+    Ok(Done { status: SyncStatus::Success })
 }
 
 /// What a successful test answered, read back from its run.

@@ -34,28 +34,19 @@ pub(super) async fn system_of(ctx: &Context, attempt: &Attempt) -> Result<Extern
         .system_id
         .ok_or_else(|| JobError::give_up("no_system", "the run names no system; it cannot be carried out"))?;
     external_systems::find(&ctx.store, id).await?.ok_or_else(|| {
-        JobError::give_up(
-            "system_deleted",
-            "the system was deleted; nothing is read any more",
-        )
+        JobError::give_up("system_deleted", "the system was deleted; nothing is read any more")
     })
 }
 
 pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, JobError> {
     let system = system_of(ctx, attempt).await?;
     let connection = ctx.connect(&system)?;
-    let stream = connection
-        .manifest()
-        .stream(&attempt.run.sync_type)
-        .ok_or_else(|| {
-            JobError::give_up(
-                "no_such_stream",
-                format!(
-                    "the manifest of `{}` has no stream `{}`",
-                    system.provider, attempt.run.sync_type
-                ),
-            )
-        })?;
+    let stream = connection.manifest().stream(&attempt.run.sync_type).ok_or_else(|| {
+        JobError::give_up(
+            "no_such_stream",
+            format!("the manifest of `{}` has no stream `{}`", system.provider, attempt.run.sync_type),
+        )
+    })?;
     let parameters: PullParameters = attempt
         .run
         .parameters
@@ -70,10 +61,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         connection: &connection,
         stream,
         reading,
-        stores: StoreMap {
-            by_shop: system.store_map.0.clone(),
-            default: system.store_id.clone(),
-        },
+        stores: StoreMap { by_shop: system.store_map.0.clone(), default: system.store_id.clone() },
         position,
         counts,
     };
@@ -128,8 +116,7 @@ impl Pull<'_> {
         self.position.saw(page, self.stream);
         let mapped = self.connection.map_page(self.stream, page);
         for transaction in &mapped.transactions {
-            self.position
-                .compare(Some(transaction.occurred_at), transaction.version_at);
+            self.position.compare(Some(transaction.occurred_at), transaction.version_at);
         }
         for record in &mapped.records {
             self.position.compare(record.occurred_at, record.version_at);
@@ -146,35 +133,19 @@ impl Pull<'_> {
 
     /// Fetches a page; stops waiting when the job has to stop.
     async fn fetch(&self, next: Option<PageToken>) -> Result<Page, JobError> {
-        let request = PageRequest {
-            window: self.position.window(),
-            next: next.as_ref(),
-        };
-        self.attempt
-            .interruptible(self.connection.fetch_page(self.stream, &request))
-            .await
+        let request = PageRequest { window: self.position.window(), next: next.as_ref() };
+        self.attempt.interruptible(self.connection.fetch_page(self.stream, &request)).await
     }
 
     /// Stores one page in one transaction; the counts of the run with it.
     async fn write_page(&self, page: &Page, mapped: Mapped) -> Result<Counts, JobError> {
-        let Mapped {
-            transactions,
-            records,
-            failures,
-            skipped,
-        } = mapped;
+        let Mapped { transactions, records, failures, skipped } = mapped;
         let mut failed: Vec<NewFailure> = failures.into_iter().map(not_mapped).collect();
-        let latest = transactions
-            .iter()
-            .map(|transaction| transaction.version_at)
-            .chain(records.iter().map(|record| record.version_at))
-            .flatten()
-            .max();
-        let stored: Vec<String> = transactions
-            .iter()
-            .map(|transaction| transaction.external_id.clone())
-            .chain(records.iter().map(|record| record.external_id.clone()))
-            .collect();
+        let versions = transactions.iter().map(|transaction| transaction.version_at);
+        let latest = versions.chain(records.iter().map(|record| record.version_at)).flatten().max();
+        let ids = transactions.iter().map(|transaction| &transaction.external_id);
+        let stored: Vec<String> =
+            ids.chain(records.iter().map(|record| &record.external_id)).cloned().collect();
         let (name, run) = (self.attempt.run.sync_type.as_str(), self.attempt.run.id);
         let batch = Batch {
             system_id: self.reading.system,
@@ -191,40 +162,22 @@ impl Pull<'_> {
         failed.extend(refused.into_iter().map(NewFailure::from));
         let counts = self.add(page, &failed, skipped);
         let clock = self.ctx.clock();
-        let of = Failing {
-            system_id: self.reading.system,
-            stream: name,
-            sync_log_id: Some(run),
-        };
+        let of = Failing { system_id: self.reading.system, stream: name, sync_log_id: Some(run) };
         sync_failures::resolve(&mut tx, clock, of.system_id, name, &good_ones(&stored, &failed)).await?;
         sync_failures::record_batch(&mut tx, clock, of, failed).await?;
         let (asked, answered) = (page.request_sample.to_string(), page.response_sample.to_string());
         let position = self.position.to_text();
         let claim = self.attempt.run.claim();
-        sync_logs::progress(
-            &mut tx,
-            claim,
-            Some(&position),
-            counts,
-            Some(&asked),
-            Some(&answered),
-        )
-        .await?;
+        sync_logs::progress(&mut tx, claim, Some(&position), counts, Some(&asked), Some(&answered)).await?;
         if self.position.done {
             if !self.too_many_failed(counts) {
-                self.reading
-                    .finish(&mut tx, self.ctx, &self.position, run)
-                    .await?;
+                self.reading.finish(&mut tx, self.ctx, &self.position, run).await?;
             }
         } else if self.stream.ascending {
             self.reading.creep(&mut tx, self.ctx, latest, run).await?;
         }
         tx.commit().await?;
-        tracing::debug!(
-            page = self.position.pages,
-            records = page.records.len(),
-            "page stored"
-        );
+        tracing::debug!(page = self.position.pages, records = page.records.len(), "page stored");
         Ok(counts)
     }
 
@@ -259,38 +212,18 @@ impl Pull<'_> {
                 ),
             ));
         }
-        let status = if counts.failed > 0 {
-            SyncStatus::Partial
-        } else {
-            SyncStatus::Success
-        };
+        let status = if counts.failed > 0 { SyncStatus::Partial } else { SyncStatus::Success };
         Ok(Done { status })
     }
 }
 
 fn not_mapped(failure: RecordFailure) -> NewFailure {
-    let RecordFailure {
-        external_id,
-        reason,
-        raw,
-    } = failure;
-    NewFailure {
-        stage: FailureStage::Mapping,
-        external_id,
-        reason,
-        raw,
-    }
+    let RecordFailure { external_id, reason, raw } = failure;
+    NewFailure { stage: FailureStage::Mapping, external_id, reason, raw }
 }
 
 /// The stored records without those that failed after all.
 fn good_ones<'a>(stored: &'a [String], failed: &[NewFailure]) -> Vec<&'a str> {
-    let failed: HashSet<&str> = failed
-        .iter()
-        .map(|failure| failure.external_id.as_str())
-        .collect();
-    stored
-        .iter()
-        .map(String::as_str)
-        .filter(|id| !failed.contains(id))
-        .collect()
+    let failed: HashSet<&str> = failed.iter().map(|failure| failure.external_id.as_str()).collect();
+    stored.iter().map(String::as_str).filter(|id| !failed.contains(id)).collect()
 }

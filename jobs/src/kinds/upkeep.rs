@@ -27,15 +27,9 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
             break;
         }
         if attempt.should_yield() {
-            return Err(JobError::new(
-                Action::Yield,
-                "turn_over",
-                "upkeep goes on at its next turn",
-            ));
+            return Err(JobError::new(Action::Yield, "turn_over", "upkeep goes on at its next turn"));
         }
     }
     tracing::info!(rows.deleted = deleted, "upkeep is done");
-    Ok(Done {
-        status: SyncStatus::Success,
-    })
+    Ok(Done { status: SyncStatus::Success })
 }

@@ -51,11 +51,7 @@ impl PollStrategy for SafeInterval {
         while self.0.poll_tick(cx).is_ready() {
             fired = true;
         }
-        if fired {
-            Poll::Ready(Some(()))
-        } else {
-            Poll::Pending
-        }
+        if fired { Poll::Ready(Some(())) } else { Poll::Pending }
     }
 }
 

@@ -39,11 +39,7 @@ impl MemoryQueue {
         let room = self.0.capacity.saturating_sub(waiting.runs.len());
         let accepted = runs.len().min(room);
         waiting.runs.extend(&runs[..accepted]);
-        let workers = if accepted == 0 {
-            Vec::new()
-        } else {
-            std::mem::take(&mut waiting.workers)
-        };
+        let workers = if accepted == 0 { Vec::new() } else { std::mem::take(&mut waiting.workers) };
         drop(waiting);
         // All of them: one that has since stopped must not swallow the only wake-up.
         for worker in workers {
@@ -74,10 +70,7 @@ impl MemoryQueue {
     }
 
     fn lane(&self, lane: Lane) -> MutexGuard<'_, Waiting> {
-        let at = Lane::ALL
-            .iter()
-            .position(|known| *known == lane)
-            .unwrap_or_default();
+        let at = Lane::ALL.iter().position(|known| *known == lane).unwrap_or_default();
         // Nothing that runs under the lock can panic half way; a poisoned list is a whole list.
         self.0.lanes[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,9 +81,7 @@ mod tests {
     use super::*;
 
     fn runs(count: u128) -> Vec<RunId> {
-        (0..count)
-            .map(|number| RunId(uuid::Uuid::from_u128(number)))
-            .collect()
+        (0..count).map(|number| RunId(uuid::Uuid::from_u128(number))).collect()
     }
 
     #[test]

@@ -57,9 +57,7 @@ struct Producer {
 impl fmt::Debug for RedisQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the client: its address holds the password.
-        f.debug_struct("RedisQueue")
-            .field("prefix", &self.0.settings.prefix)
-            .finish_non_exhaustive()
+        f.debug_struct("RedisQueue").field("prefix", &self.0.settings.prefix).finish_non_exhaustive()
     }
 }
 
@@ -75,11 +73,7 @@ impl RedisQueue {
                 "is not an address of Redis"
             },
         })?;
-        Ok(Self(Arc::new(Inner {
-            client,
-            settings: settings.clone(),
-            producer: Mutex::default(),
-        })))
+        Ok(Self(Arc::new(Inner { client, settings: settings.clone(), producer: Mutex::default() })))
     }
 
     pub(super) async fn ring(&self, lane: Lane, runs: &[RunId]) -> Result<usize, QueueError> {
@@ -92,9 +86,8 @@ impl RedisQueue {
                 // A fresh id every time: a push with a known id does nothing.
                 push.arg(Ulid::generate().to_string()).arg(Message::encode(*run));
             }
-            let pushed: Result<u64, _> = self
-                .call(|mut connection| async move { push.invoke_async(&mut connection).await })
-                .await;
+            let pushed: Result<u64, _> =
+                self.call(|mut connection| async move { push.invoke_async(&mut connection).await }).await;
             match pushed {
                 Ok(_) => accepted += chunk.len(),
                 Err(error) if accepted == 0 => return Err(error),
@@ -108,10 +101,7 @@ impl RedisQueue {
     pub(super) async fn depth(&self, lane: Lane) -> Result<u64, QueueError> {
         let active = self.keys(lane).active();
         self.call(|mut connection| async move {
-            ::redis::cmd("LLEN")
-                .arg(active)
-                .query_async(&mut connection)
-                .await
+            ::redis::cmd("LLEN").arg(active).query_async(&mut connection).await
         })
         .await
     }
@@ -120,15 +110,10 @@ impl RedisQueue {
         let key = format!("{}:epoch", self.0.settings.prefix);
         let mut look = ::redis::pipe();
         look.atomic();
-        look.cmd("SET")
-            .arg(&key)
-            .arg(Ulid::generate().to_string())
-            .arg("NX")
-            .ignore();
+        look.cmd("SET").arg(&key).arg(Ulid::generate().to_string()).arg("NX").ignore();
         look.cmd("GET").arg(&key);
-        let (epoch,): (String,) = self
-            .call(|mut connection| async move { look.query_async(&mut connection).await })
-            .await?;
+        let (epoch,): (String,) =
+            self.call(|mut connection| async move { look.query_async(&mut connection).await }).await?;
         Ok(epoch)
     }
 
@@ -155,10 +140,7 @@ impl RedisQueue {
         let scheduled = keys.scheduled();
         let waiting: u64 = self
             .call(|mut connection| async move {
-                ::redis::cmd("ZCARD")
-                    .arg(scheduled)
-                    .query_async(&mut connection)
-                    .await
+                ::redis::cmd("ZCARD").arg(scheduled).query_async(&mut connection).await
             })
             .await?;
         if waiting == 0 {
@@ -176,9 +158,8 @@ impl RedisQueue {
     async fn repeat(&self, script: &::redis::ScriptInvocation<'_>) -> Result<u64, QueueError> {
         let mut total = 0;
         for _ in 0..SWEEP_CALLS_MAX {
-            let taken: u64 = self
-                .call(|mut connection| async move { script.invoke_async(&mut connection).await })
-                .await?;
+            let taken: u64 =
+                self.call(|mut connection| async move { script.invoke_async(&mut connection).await }).await?;
             total += taken;
             if taken < CHUNK as u64 {
                 break;
@@ -238,13 +219,8 @@ impl RedisQueue {
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_response_timeout(Some(self.response_timeout()))
-            .set_connection_timeout(Some(Duration::from_secs(
-                self.0.settings.connect_timeout_secs.max(1),
-            )));
-        Ok(ConnectionManager::new_lazy_with_config(
-            self.0.client.clone(),
-            config,
-        )?)
+            .set_connection_timeout(Some(Duration::from_secs(self.0.settings.connect_timeout_secs.max(1))));
+        Ok(ConnectionManager::new_lazy_with_config(self.0.client.clone(), config)?)
     }
 
     fn response_timeout(&self) -> Duration {
@@ -279,17 +255,8 @@ impl RedisQueue {
     ) -> Result<(), QueueError> {
         let metadata = self.keys(lane).metadata(worker);
         let mut announce = ::redis::pipe();
-        announce
-            .cmd("HSET")
-            .arg(&metadata)
-            .arg("process")
-            .arg(std::process::id())
-            .ignore();
-        announce
-            .cmd("EXPIRE")
-            .arg(&metadata)
-            .arg(METADATA_TTL_SECS)
-            .ignore();
+        announce.cmd("HSET").arg(&metadata).arg("process").arg(std::process::id()).ignore();
+        announce.cmd("EXPIRE").arg(&metadata).arg(METADATA_TTL_SECS).ignore();
         Ok(announce.query_async(connection).await?)
     }
 
@@ -303,11 +270,7 @@ impl RedisQueue {
         let keys = self.keys(lane);
         let mut retire = RETIRE.key(keys.inflight(worker));
         retire.key(keys.active()).key(keys.data()).key(keys.meta());
-        retire
-            .key(keys.workers())
-            .key(keys.metadata(worker))
-            .arg(worker)
-            .arg(CHUNK);
+        retire.key(keys.workers()).key(keys.metadata(worker)).arg(worker).arg(CHUNK);
         loop {
             let call = tokio::time::timeout(PATIENCE, retire.invoke_async::<usize>(connection));
             let given_back = call.await.map_err(|_| QueueError::TimedOut(PATIENCE))??;
@@ -377,27 +340,18 @@ mod tests {
 
     #[test]
     fn a_malformed_address_is_refused_by_name_and_without_its_password() {
-        for url in [
-            "http://user:hunter2@host",
-            "redis://user:hunter2@host/no-number",
-            "hunter2",
-            "",
-            "redis://",
-        ] {
+        for url in
+            ["http://user:hunter2@host", "redis://user:hunter2@host/no-number", "hunter2", "", "redis://"]
+        {
             let Err(error) = RedisQueue::new(url, &settings()) else {
                 continue;
             };
             let text = format!("{error} {error:?}");
-            assert!(
-                text.contains("REDIS_URL") && !text.contains("hunter2"),
-                "{url}: {text}"
-            );
+            assert!(text.contains("REDIS_URL") && !text.contains("hunter2"), "{url}: {text}");
         }
         assert!(RedisQueue::new("http://user:hunter2@host", &settings()).is_err());
         assert!(RedisQueue::new("hunter2", &settings()).is_err());
-        let error = RedisQueue::new("rediss://:hunter2@host", &settings())
-            .unwrap_err()
-            .to_string();
+        let error = RedisQueue::new("rediss://:hunter2@host", &settings()).unwrap_err().to_string();
         assert!(error.contains("TLS") && !error.contains("hunter2"), "{error}");
     }
 
@@ -414,9 +368,6 @@ mod tests {
         assert!(!config.lock_tasks && config.persist_results && !config.emit_events);
         assert_eq!(config.orphaned_duration(), Duration::from_mins(10));
         assert_eq!(queue.keys(Lane::Syncs).active(), "zhilian:syncs:active");
-        assert_eq!(
-            queue.keys(Lane::Hooks).metadata("w"),
-            "zhilian:hooks:workers:metadata:w"
-        );
+        assert_eq!(queue.keys(Lane::Hooks).metadata("w"), "zhilian:hooks:workers:metadata:w");
     }
 }

@@ -23,10 +23,7 @@ use crate::backoff::RetryPolicy;
 use crate::settings::QueueSettings;
 
 /// How long an ended worker is left alone; short, because until then its lane stands still.
-const RESTART: RetryPolicy = RetryPolicy {
-    initial: Duration::from_millis(200),
-    max: Duration::from_secs(5),
-};
+const RESTART: RetryPolicy = RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(5) };
 
 /// A worker that lived so long was well: the next delay is the first one again.
 const STEADY: Duration = Duration::from_secs(30);
@@ -153,10 +150,7 @@ impl Supervised {
 
     async fn backend(&mut self, name: &str) -> Result<LaneBackend, QueueError> {
         match &self.queue {
-            Queue::Memory(queue) => Ok(LaneBackend::Memory {
-                queue: queue.clone(),
-                lane: self.lane,
-            }),
+            Queue::Memory(queue) => Ok(LaneBackend::Memory { queue: queue.clone(), lane: self.lane }),
             Queue::Redis(queue) => {
                 let mut connection = queue.connect()?;
                 queue.enlist(&mut connection, self.lane, name).await?;

@@ -26,10 +26,7 @@ fn every(secs: i64) -> Schedule {
 /// The slots after `after`, as local times with their offset.
 fn local(text: &str, zone: Tz, after: &str, count: usize) -> Vec<String> {
     let slots = cron(text, zone).preview(at(after), count);
-    slots
-        .iter()
-        .map(|slot| slot.with_timezone(&zone).format("%m-%d %H:%M %z").to_string())
-        .collect()
+    slots.iter().map(|slot| slot.with_timezone(&zone).format("%m-%d %H:%M %z").to_string()).collect()
 }
 
 const EXPRESSIONS: [&str; 11] = [
@@ -60,9 +57,7 @@ const STARTS: [&str; 8] = [
 
 #[test]
 fn slots_are_those_of_croner_over_six_zones() {
-    let reader = croner::parser::CronParser::builder()
-        .seconds(croner::parser::Seconds::Optional)
-        .build();
+    let reader = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Optional).build();
     let mut compared = 0;
     for zone in [New_York, Shanghai, London, Lord_Howe, Sao_Paulo, chrono_tz::UTC] {
         for text in EXPRESSIONS {
@@ -142,18 +137,9 @@ fn a_leap_day_is_found_four_years_ahead() {
 
 #[test]
 fn interval_slots_are_multiples_since_1970() {
-    assert_eq!(
-        every(900).next_slot(at("2026-05-01T10:07:12.5Z")),
-        Some(at("2026-05-01T10:15:00Z"))
-    );
-    assert_eq!(
-        every(900).next_slot(at("2026-05-01T10:15:00Z")),
-        Some(at("2026-05-01T10:30:00Z"))
-    );
-    assert_eq!(
-        every(7).next_slot(at("1969-12-31T23:59:50Z")),
-        Some(at("1969-12-31T23:59:53Z"))
-    );
+    assert_eq!(every(900).next_slot(at("2026-05-01T10:07:12.5Z")), Some(at("2026-05-01T10:15:00Z")));
+    assert_eq!(every(900).next_slot(at("2026-05-01T10:15:00Z")), Some(at("2026-05-01T10:30:00Z")));
+    assert_eq!(every(7).next_slot(at("1969-12-31T23:59:50Z")), Some(at("1969-12-31T23:59:53Z")));
     assert_eq!(
         every(3600).preview(at("2026-05-01T10:07:00Z"), 2),
         [at("2026-05-01T11:00:00Z"), at("2026-05-01T12:00:00Z")]
@@ -166,33 +152,20 @@ fn after_a_downtime_there_is_one_run_to_catch_up() {
     let due = schedule.due(at("2026-05-01T10:00:00Z"), at("2026-05-01T13:20:00.250Z"));
     assert_eq!(
         due,
-        Due {
-            slot_to_run: at("2026-05-01T13:15:00Z"),
-            next_slot: Some(at("2026-05-01T13:30:00Z"))
-        }
+        Due { slot_to_run: at("2026-05-01T13:15:00Z"), next_slot: Some(at("2026-05-01T13:30:00Z")) }
     );
     // On time, and late by less than a slot.
-    for now in [
-        "2026-05-01T10:00:00Z",
-        "2026-05-01T10:00:00.001Z",
-        "2026-05-01T10:14:59.999Z",
-    ] {
+    for now in ["2026-05-01T10:00:00Z", "2026-05-01T10:00:00.001Z", "2026-05-01T10:14:59.999Z"] {
         let due = schedule.due(at("2026-05-01T10:00:00Z"), at(now));
         assert_eq!(
             due,
-            Due {
-                slot_to_run: at("2026-05-01T10:00:00Z"),
-                next_slot: Some(at("2026-05-01T10:15:00Z"))
-            }
+            Due { slot_to_run: at("2026-05-01T10:00:00Z"), next_slot: Some(at("2026-05-01T10:15:00Z")) }
         );
     }
     let due = every(60).due(at("2026-05-01T10:00:00Z"), at("2026-05-01T10:30:30Z"));
     assert_eq!(
         due,
-        Due {
-            slot_to_run: at("2026-05-01T10:30:00Z"),
-            next_slot: Some(at("2026-05-01T10:31:00Z"))
-        }
+        Due { slot_to_run: at("2026-05-01T10:30:00Z"), next_slot: Some(at("2026-05-01T10:31:00Z")) }
     );
 }
 
@@ -202,29 +175,18 @@ fn a_slot_of_an_earlier_schedule_still_runs_once() {
     let due = cron("0 12 * * *", chrono_tz::UTC).due(at("2026-05-01T10:07:00Z"), at("2026-05-01T10:20:00Z"));
     assert_eq!(
         due,
-        Due {
-            slot_to_run: at("2026-05-01T10:07:00Z"),
-            next_slot: Some(at("2026-05-01T12:00:00Z"))
-        }
+        Due { slot_to_run: at("2026-05-01T10:07:00Z"), next_slot: Some(at("2026-05-01T12:00:00Z")) }
     );
 }
 
 #[test]
 fn a_year_of_downtime_costs_no_more_than_a_minute() {
     let (slot, now) = (at("2025-05-01T10:00:00Z"), at("2026-05-01T10:00:30Z"));
-    for schedule in [
-        cron("* * * * *", New_York),
-        cron("* * * * * *", New_York),
-        every(1),
-        every(60),
-    ] {
+    for schedule in [cron("* * * * *", New_York), cron("* * * * * *", New_York), every(1), every(60)] {
         let started = Instant::now();
         let due = schedule.due(slot, now);
         let took = started.elapsed();
-        assert!(
-            due.slot_to_run <= now && now - due.slot_to_run < TimeDelta::seconds(60),
-            "{schedule:?}"
-        );
+        assert!(due.slot_to_run <= now && now - due.slot_to_run < TimeDelta::seconds(60), "{schedule:?}");
         assert!(due.next_slot.is_some_and(|next| next > now));
         assert!(took < Duration::from_millis(250), "{schedule:?} took {took:?}");
     }
@@ -249,11 +211,7 @@ fn five_hundred_systems_with_one_cron_spread_over_their_window() {
         let jitter = schedule.jitter(*system, slot, max);
         assert!(jitter < max);
         assert_eq!(jitter, schedule.jitter(*system, slot, max), "the same every time");
-        assert_eq!(
-            jitter,
-            schedule.jitter(*system, slot + TimeDelta::days(1), max),
-            "the same every day"
-        );
+        assert_eq!(jitter, schedule.jitter(*system, slot + TimeDelta::days(1), max), "the same every day");
         tenths[usize::try_from(jitter.as_millis() * 10 / max.as_millis()).unwrap()] += 1;
     }
     // 50 in each on average; 25 is more than three and a half deviations away.
@@ -266,14 +224,8 @@ fn jitter_ends_at_half_the_way_to_the_next_slot() {
     let longest = (0..200_u128)
         .map(|number| every(60).jitter(SystemId(Uuid::from_u128(number)), slot, Duration::from_mins(5)))
         .max();
-    assert!(
-        longest.is_some_and(|longest| (25_000..30_000).contains(&longest.as_millis())),
-        "{longest:?}"
-    );
-    assert_eq!(
-        every(60).jitter(SystemId(Uuid::from_u128(1)), slot, Duration::ZERO),
-        Duration::ZERO
-    );
+    assert!(longest.is_some_and(|longest| (25_000..30_000).contains(&longest.as_millis())), "{longest:?}");
+    assert_eq!(every(60).jitter(SystemId(Uuid::from_u128(1)), slot, Duration::ZERO), Duration::ZERO);
 }
 
 #[test]
@@ -281,39 +233,21 @@ fn refusals_say_what_to_write_instead() {
     let refused = |interval, cron, zone| Schedule::parse(interval, cron, zone).unwrap_err().to_string();
     let cron = |text| refused(None, Some(text), "Asia/Shanghai");
     let cases = [
-        (
-            refused(Some(60), Some("0 3 * * *"), "UTC"),
-            "leave one of them out",
-        ),
-        (
-            refused(None, None, "UTC"),
-            "`sync_interval` in seconds, for example `900`",
-        ),
-        (
-            refused(Some(0), None, "UTC"),
-            "`0` is not an interval; write whole seconds",
-        ),
+        (refused(Some(60), Some("0 3 * * *"), "UTC"), "leave one of them out"),
+        (refused(None, None, "UTC"), "`sync_interval` in seconds, for example `900`"),
+        (refused(Some(0), None, "UTC"), "`0` is not an interval; write whole seconds"),
         (refused(Some(-5), None, "UTC"), "`-5` is not an interval"),
         (refused(Some(i64::MAX), None, "UTC"), "is not an interval"),
         (
             refused(None, Some("0 3 * * *"), "Asia/Peking"),
             "`Asia/Peking` is not an IANA time zone; write a name such as `Asia/Shanghai`",
         ),
-        (
-            refused(Some(60), None, "UTC+8"),
-            "`UTC+8` is not an IANA time zone",
-        ),
-        (
-            refused(None, Some("0 3 * * *"), ""),
-            "`` is not an IANA time zone",
-        ),
+        (refused(Some(60), None, "UTC+8"), "`UTC+8` is not an IANA time zone"),
+        (refused(None, Some("0 3 * * *"), ""), "`` is not an IANA time zone"),
         (cron("* * *"), "`* * *` has 3 fields; write 5"),
         (cron("0 0 3 * * * 2027"), "has 7 fields"),
         (cron(""), "has 0 fields"),
-        (
-            cron("@daily"),
-            "write the fields instead, for example `0 0 * * *`",
-        ),
+        (cron("@daily"), "write the fields instead, for example `0 0 * * *`"),
         (cron(" @hourly"), "for example `0 * * * *`"),
         (
             cron("0 9 * * 1"),
@@ -328,18 +262,9 @@ fn refusals_say_what_to_write_instead() {
             cron("61 * * * *"),
             "`61 * * * *` is not a cron expression (minutes must be at most 59 ('61' specified)); write for example",
         ),
-        (
-            cron("0 0 * FEBR *"),
-            "is not a cron expression ('FEBR' is not a valid month name); write",
-        ),
-        (
-            cron("0 ,, * * *"),
-            "is not a cron expression (a field cannot be read); write",
-        ),
-        (
-            cron("0 9 * * FRI-MON"),
-            "is not a cron expression (invalid named range for Days of Week: FRI-MON)",
-        ),
+        (cron("0 0 * FEBR *"), "is not a cron expression ('FEBR' is not a valid month name); write"),
+        (cron("0 ,, * * *"), "is not a cron expression (a field cannot be read); write"),
+        (cron("0 9 * * FRI-MON"), "is not a cron expression (invalid named range for Days of Week: FRI-MON)"),
         (cron("*/0 * * * *"), "is not a cron expression"),
         (cron(&"1,".repeat(2_000)), "longer than 256 characters"),
     ];

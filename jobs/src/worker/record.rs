@@ -33,16 +33,10 @@ enum Decision {
 
 /// The table of [`Action`] as code.
 fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy: RetryPolicy) -> Decision {
-    let fail = |unauthorized| Decision::Finish {
-        status: SyncStatus::Failed,
-        unauthorized,
-    };
+    let fail = |unauthorized| Decision::Finish { status: SyncStatus::Failed, unauthorized };
     let error = match result {
         Ok(done) => {
-            return Decision::Finish {
-                status: done.status,
-                unauthorized: false,
-            };
+            return Decision::Finish { status: done.status, unauthorized: false };
         }
         Err(error) => error,
     };
@@ -63,9 +57,7 @@ fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy
         Action::Retry { after } => {
             let attempt = u32::try_from(run.attempt).unwrap_or(u32::MAX);
             let delay = policy.delay(attempt).max(after.unwrap_or_default());
-            Decision::Retry {
-                run_at: later(now, delay),
-            }
+            Decision::Retry { run_at: later(now, delay) }
         }
     }
 }
@@ -74,9 +66,7 @@ fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy
 fn later(now: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
     let millis = delay.as_nanos().div_ceil(1_000_000);
     let delta = i64::try_from(millis).ok().and_then(TimeDelta::try_milliseconds);
-    delta
-        .and_then(|delta| now.checked_add_signed(delta))
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    delta.and_then(|delta| now.checked_add_signed(delta)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// Records an outcome, patiently: the database may be away for a moment.
@@ -123,10 +113,7 @@ async fn write(
     decision: &Decision,
 ) -> Result<Option<Again>, StoreError> {
     let now = ctx.clock().now();
-    let details = result
-        .as_ref()
-        .err()
-        .and_then(|error| attempt_errors(run, error, now));
+    let details = result.as_ref().err().and_then(|error| attempt_errors(run, error, now));
     let ending = Ending {
         error_code: result.as_ref().err().map(|error| error.code),
         error_message: result.as_ref().err().map(|error| error.message.as_str()),
@@ -177,25 +164,14 @@ pub(crate) async fn system_hears(
             }
         } else {
             let activate = Kind::parse(&run.kind).is_some_and(Kind::activates);
-            Health::Working {
-                status: run.status,
-                activate,
-            }
+            Health::Working { status: run.status, activate }
         };
         external_systems::record_outcome(tx, system, &health, now).await?;
     }
     let data =
         serde_json::json!({ "kind": run.kind, "stream": run.sync_type, "status": run.status.as_str() });
-    events::insert(
-        tx,
-        ctx.clock().new_id(),
-        "run.ended",
-        run.system_id,
-        Some(run.id),
-        &data.to_string(),
-        now,
-    )
-    .await
+    events::insert(tx, ctx.clock().new_id(), "run.ended", run.system_id, Some(run.id), &data.to_string(), now)
+        .await
 }
 
 /// A run that was asked for once more while it was under way: its successor, in the same transaction.
@@ -207,10 +183,7 @@ async fn repeat(
     let (Some(system), Some(kind)) = (run.system_id, Kind::parse(&run.kind)) else {
         return Ok(None);
     };
-    let parameters = run
-        .parameters
-        .as_deref()
-        .and_then(|text| serde_json::from_str(text).ok());
+    let parameters = run.parameters.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let wish = Wish {
         kind,
         system,
@@ -222,10 +195,7 @@ async fn repeat(
         requested_by: run.requested_by,
     };
     let enqueued = enqueue::enqueue(ctx, tx, &wish).await?;
-    Ok(Some(Again {
-        lane: kind.lane(wish.trigger),
-        enqueued,
-    }))
+    Ok(Some(Again { lane: kind.lane(wish.trigger), enqueued }))
 }
 
 /// Every attempt's error so far with this one, as JSON; `None` where nothing failed.
@@ -277,14 +247,8 @@ mod tests {
     #[test]
     fn delays_become_whole_milliseconds_and_are_never_cut_short() {
         let now = DateTime::from_timestamp(1_000, 0).unwrap();
-        assert_eq!(
-            later(now, Duration::from_nanos(1)),
-            now + TimeDelta::milliseconds(1)
-        );
-        assert_eq!(
-            later(now, Duration::from_micros(2_500)),
-            now + TimeDelta::milliseconds(3)
-        );
+        assert_eq!(later(now, Duration::from_nanos(1)), now + TimeDelta::milliseconds(1));
+        assert_eq!(later(now, Duration::from_micros(2_500)), now + TimeDelta::milliseconds(3));
         assert_eq!(later(now, Duration::MAX), DateTime::<Utc>::MAX_UTC);
     }
 }

@@ -29,10 +29,7 @@ pub(crate) async fn within(secs: u64, what: &str, holds: impl Fn() -> bool) {
     let started = Instant::now();
     let mut look = tokio::time::interval(Duration::from_millis(10));
     while !holds() {
-        assert!(
-            started.elapsed() < Duration::from_secs(secs),
-            "not within {secs} s: {what}"
-        );
+        assert!(started.elapsed() < Duration::from_secs(secs), "not within {secs} s: {what}");
         look.tick().await;
     }
 }
@@ -58,18 +55,12 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn memory(capacity: usize) -> Self {
         let settings = settings(String::new(), capacity);
-        Self {
-            queue: Queue::memory(&settings),
-            settings,
-        }
+        Self { queue: Queue::memory(&settings), settings }
     }
 
     /// On the shared server; None where there is none.
     pub(crate) async fn redis() -> Option<Self> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "tests are told where their backends are"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "tests are told where their backends are")]
         let Some(url) = std::env::var_os("TEST_REDIS_URL") else {
             absent("`TEST_REDIS_URL` is not set");
             return None;
@@ -79,10 +70,7 @@ impl Bench {
 
     pub(crate) async fn on(url: &str) -> Self {
         let settings = settings(format!("test:{}", Clock::system().new_id()), 0);
-        Self {
-            queue: Queue::redis(url, &settings).await.unwrap(),
-            settings,
-        }
+        Self { queue: Queue::redis(url, &settings).await.unwrap(), settings }
     }
 
     /// A worker that notes what it hears.
@@ -131,11 +119,7 @@ impl Bench {
             supervised.await;
             ended.send_replace(true);
         });
-        Worker {
-            heard,
-            stop,
-            ended: watched,
-        }
+        Worker { heard, stop, ended: watched }
     }
 }
 
@@ -168,9 +152,7 @@ impl Worker {
 
     pub(crate) async fn ends_within(&self, time: Duration) -> bool {
         let mut ended = self.ended.clone();
-        tokio::time::timeout(time, ended.wait_for(|ended| *ended))
-            .await
-            .is_ok()
+        tokio::time::timeout(time, ended.wait_for(|ended| *ended)).await.is_ok()
     }
 
     /// Stops and waits for the end.
@@ -195,10 +177,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn closed() -> Self {
-        Self {
-            passes: Arc::new(Semaphore::new(0)),
-            entered: Arc::default(),
-        }
+        Self { passes: Arc::new(Semaphore::new(0)), entered: Arc::default() }
     }
 
     pub(crate) fn handler(&self) -> impl Fn(RunId) -> BoxFuture<'static, ()> + Clone + Send + Sync + use<> {
@@ -215,10 +194,7 @@ impl Gate {
 
     /// Waits until so many handlers stand before it or have passed.
     pub(crate) async fn entered(&self, count: usize) {
-        within(30, "handlers are running", || {
-            self.entered.load(Ordering::SeqCst) >= count
-        })
-        .await;
+        within(30, "handlers are running", || self.entered.load(Ordering::SeqCst) >= count).await;
     }
 
     /// Lets so many handlers pass.
@@ -247,23 +223,13 @@ impl Server {
 
     /// The address of a server that does not run yet.
     pub(crate) fn down() -> Option<Self> {
-        let known = Command::new("redis-server")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status();
+        let known = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
         if known.is_err() {
             absent("there is no `redis-server` to start");
             return None;
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        Some(Self {
-            port,
-            process: Mutex::new(None),
-        })
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Some(Self { port, process: Mutex::new(None) })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -310,16 +276,8 @@ impl Server {
 
     /// The bytes that the data takes.
     pub(crate) async fn memory(&self) -> u64 {
-        let info: String = self
-            .ask(redis::cmd("INFO").arg("memory").to_owned())
-            .await
-            .unwrap();
-        info.lines()
-            .find_map(|line| line.strip_prefix("used_memory:"))
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap()
+        let info: String = self.ask(redis::cmd("INFO").arg("memory").to_owned()).await.unwrap();
+        info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
     }
 }
 
@@ -331,10 +289,7 @@ impl Drop for Server {
 
 /// Says loudly that a test did not take place, or fails where that is not allowed.
 fn absent(why: &str) {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tests are told whether they may be skipped"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "tests are told whether they may be skipped")]
     let required = std::env::var_os("ZHILIAN_REQUIRE_BACKENDS").is_some_and(|value| value == "1");
     assert!(!required, "ZHILIAN_REQUIRE_BACKENDS is 1, but {why}");
     eprintln!("SKIPPED, NOT TESTED: {why}");

@@ -16,9 +16,7 @@ pub fn credentials(
 ) -> Result<BTreeMap<String, SecretString>, StoreError> {
     match &system.sealed_credentials {
         None => Ok(BTreeMap::new()),
-        Some(sealed) => {
-            Ok(store.vault().open_map(sealed, &ExternalSystem::credentials_aad(system.id))?)
-        }
+        Some(sealed) => Ok(store.vault().open_map(sealed, &ExternalSystem::credentials_aad(system.id))?),
     }
 }
 

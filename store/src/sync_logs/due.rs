@@ -77,7 +77,8 @@ pub async fn mark_rung(
     Ok(due_order.into_iter().filter(|id| mine.contains(id)).collect())
 }
 
-pub(crate) const UNRING: &str = "UPDATE sync_logs SET rung_at = NULL WHERE id = $1 AND status IN ('pending', 'syncing')";
+pub(crate) const UNRING: &str =
+    "UPDATE sync_logs SET rung_at = NULL WHERE id = $1 AND status IN ('pending', 'syncing')";
 
 /// Takes back the ringing of runs that the queue did not accept. At worst one that was rung by somebody
 /// else meanwhile is rung twice, which is harmless.

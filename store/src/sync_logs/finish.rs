@@ -144,8 +144,7 @@ pub async fn cancel_all_of(
     reason: &str,
     now: DateTime<Utc>,
 ) -> Result<u64, StoreError> {
-    let active: Vec<RunId> =
-        on_tx!(tx, |ex| sqlx::query_scalar(ACTIVE_OF).bind(system).fetch_all(ex).await)?;
+    let active: Vec<RunId> = on_tx!(tx, |ex| sqlx::query_scalar(ACTIVE_OF).bind(system).fetch_all(ex).await)?;
     let mut cancelled = 0;
     for id in active {
         cancelled += u64::from(cancel(tx, id, reason, now).await?.is_some());

@@ -21,11 +21,7 @@ pub(crate) async fn an_entry_is_written_with_its_change_or_not_at_all(store: Sto
     let mut tx = store.begin().await.unwrap();
     insert(&mut tx, store.clock(), entry).await.unwrap();
     drop(tx);
-    assert_eq!(
-        list(&store, None, 10).await.unwrap(),
-        [],
-        "rolled back with its change"
-    );
+    assert_eq!(list(&store, None, 10).await.unwrap(), [], "rolled back with its change");
 
     insert_alone(&store, entry).await.unwrap();
     let [written] = list(&store, None, 10).await.unwrap().try_into().unwrap();
@@ -33,18 +29,9 @@ pub(crate) async fn an_entry_is_written_with_its_change_or_not_at_all(store: Sto
         (written.at, written.actor_id, written.actor_name.as_deref()),
         (at(0), Some(actor), Some("wang"))
     );
-    assert_eq!(
-        (written.action.as_str(), written.entity.as_str()),
-        ("system.update", "external_systems")
-    );
-    assert_eq!(
-        (written.entity_id.as_deref(), written.store_id.as_deref()),
-        (Some("7"), Some("A"))
-    );
-    assert_eq!(
-        (written.request_id.as_deref(), written.detail.as_deref()),
-        (Some("r-1"), entry.detail)
-    );
+    assert_eq!((written.action.as_str(), written.entity.as_str()), ("system.update", "external_systems"));
+    assert_eq!((written.entity_id.as_deref(), written.store_id.as_deref()), (Some("7"), Some("A")));
+    assert_eq!((written.request_id.as_deref(), written.detail.as_deref()), (Some("r-1"), entry.detail));
 
     let changes = statements().into_iter().filter(|(_, sql)| {
         let sql = sql.to_uppercase();
@@ -56,15 +43,7 @@ pub(crate) async fn an_entry_is_written_with_its_change_or_not_at_all(store: Sto
 pub(crate) async fn entries_are_listed_newest_first(store: Store) {
     for index in 0..25 {
         let detail = index.to_string();
-        insert_alone(
-            &store,
-            NewAuditLog {
-                detail: Some(&detail),
-                ..NewAuditLog::default()
-            },
-        )
-        .await
-        .unwrap();
+        insert_alone(&store, NewAuditLog { detail: Some(&detail), ..NewAuditLog::default() }).await.unwrap();
         // Several of the same millisecond: the id decides.
         if index % 5 == 0 {
             store.clock().advance(chrono::TimeDelta::seconds(1));

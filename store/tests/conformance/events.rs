@@ -19,9 +19,7 @@ pub(crate) async fn events_are_heard_in_order_after_an_id(store: Store) {
         let (id, now) = (store.clock().new_id(), store.clock().now());
         let of = (index != 0).then_some(system.id);
         let mut tx = store.begin().await.unwrap();
-        insert(&mut tx, id, "run.ended", of, of.map(|_| run), "{}", now)
-            .await
-            .unwrap();
+        insert(&mut tx, id, "run.ended", of, of.map(|_| run), "{}", now).await.unwrap();
         tx.commit().await.unwrap();
         store.clock().advance(TimeDelta::seconds(1));
     }
@@ -31,10 +29,7 @@ pub(crate) async fn events_are_heard_in_order_after_an_id(store: Store) {
     let heard: Vec<_> = first.iter().chain(&rest).map(|event| event.created_at).collect();
     assert_eq!(heard, [at(0), at(1), at(2), at(3), at(4)]);
     assert_eq!((first[0].store_id.as_deref(), first[0].run_id), (None, None));
-    assert_eq!(
-        (first[1].store_id.as_deref(), first[1].run_id),
-        (Some("A"), Some(run))
-    );
+    assert_eq!((first[1].store_id.as_deref(), first[1].run_id), (Some("A"), Some(run)));
 
     assert_eq!(purge(&store, at(2), 10).await.unwrap(), 2);
     assert_eq!(list_after(&store, Uuid::nil(), 10).await.unwrap().len(), 3);

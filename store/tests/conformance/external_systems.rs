@@ -27,9 +27,7 @@ fn secrets(text: &str) -> BTreeMap<String, SecretString> {
 
 async fn report(store: &Store, id: SystemId, health: Health<'_>) -> ExternalSystem {
     let mut tx = store.begin().await.unwrap();
-    record_outcome(&mut tx, id, &health, store.clock().now())
-        .await
-        .unwrap();
+    record_outcome(&mut tx, id, &health, store.clock().now()).await.unwrap();
     tx.commit().await.unwrap();
     get(store, id).await.unwrap()
 }
@@ -39,10 +37,7 @@ pub(crate) async fn a_system_is_read_back_as_it_was_written(store: Store) {
     system.store_id = Some("A".into());
     system.store_map = Json(BTreeMap::from([("S1".into(), "A".into())]));
     system.api_endpoint = Some("https://pos.example".into());
-    system.config.insert(
-        "big".into(),
-        serde_json::from_str("12345678901234567890.10").unwrap(),
-    );
+    system.config.insert("big".into(), serde_json::from_str("12345678901234567890.10").unwrap());
     system.currency = "JPY".parse::<Currency>().unwrap();
     system.sync_cron = Some("*/5 * * * *".into());
     system.next_sync_at = Some(at(300));
@@ -52,32 +47,17 @@ pub(crate) async fn a_system_is_read_back_as_it_was_written(store: Store) {
 
     let read = get(&store, system.id).await.unwrap();
     assert_eq!(format!("{read:?}"), format!("{system:?}"));
-    assert_eq!(
-        credentials(&store, &read).unwrap()["api_key"].expose_secret(),
-        "k-1"
-    );
-    assert_eq!(
-        webhook_secrets(&store, &read).unwrap()["api_key"].expose_secret(),
-        "w-1"
-    );
+    assert_eq!(credentials(&store, &read).unwrap()["api_key"].expose_secret(), "k-1");
+    assert_eq!(webhook_secrets(&store, &read).unwrap()["api_key"].expose_secret(), "w-1");
     assert!(!format!("{read:?}").contains("k-1"));
 
     // Sealed for this row and this column: moved, they do not open.
-    let moved = ExternalSystem {
-        sealed_credentials: read.sealed_webhook_secrets.clone(),
-        ..read.clone()
-    };
+    let moved = ExternalSystem { sealed_credentials: read.sealed_webhook_secrets.clone(), ..read.clone() };
     assert!(credentials(&store, &moved).is_err());
-    let other = ExternalSystem {
-        id: SystemId(store.clock().new_id()),
-        ..read
-    };
+    let other = ExternalSystem { id: SystemId(store.clock().new_id()), ..read };
     assert!(credentials(&store, &other).is_err());
     assert!(find(&store, other.id).await.unwrap().is_none());
-    assert!(matches!(
-        get(&store, other.id).await.unwrap_err(),
-        StoreError::NotFound(_)
-    ));
+    assert!(matches!(get(&store, other.id).await.unwrap_err(), StoreError::NotFound(_)));
 }
 
 pub(crate) async fn a_change_on_an_old_reading_is_a_conflict(store: Store) {
@@ -87,38 +67,19 @@ pub(crate) async fn a_change_on_an_old_reading_is_a_conflict(store: Store) {
     theirs.name = "theirs".into();
     mine.name = "mine".into();
     let mut tx = store.begin().await.unwrap();
-    save(&mut tx, &theirs, Some(SystemStatus::Testing), at(1))
-        .await
-        .unwrap();
+    save(&mut tx, &theirs, Some(SystemStatus::Testing), at(1)).await.unwrap();
     let error = save(&mut tx, &mine, None, at(2)).await.unwrap_err();
     assert!(matches!(error, StoreError::Conflict(_)), "{error:?}");
     tx.commit().await.unwrap();
 
     let read = get(&store, id).await.unwrap();
-    assert_eq!(
-        (read.name.as_str(), read.version, read.updated_at),
-        ("theirs", 2, at(1))
-    );
+    assert_eq!((read.name.as_str(), read.version, read.updated_at), ("theirs", 2, at(1)));
     assert_eq!(read.status, SystemStatus::Testing);
     let mut tx = store.begin().await.unwrap();
-    save(
-        &mut tx,
-        &ExternalSystem {
-            status: SystemStatus::Active,
-            ..read
-        },
-        None,
-        at(3),
-    )
-    .await
-    .unwrap();
+    save(&mut tx, &ExternalSystem { status: SystemStatus::Active, ..read }, None, at(3)).await.unwrap();
     tx.commit().await.unwrap();
     let read = get(&store, id).await.unwrap();
-    assert_eq!(
-        read.status,
-        SystemStatus::Testing,
-        "a state that nobody changes is not written back"
-    );
+    assert_eq!(read.status, SystemStatus::Testing, "a state that nobody changes is not written back");
 }
 
 pub(crate) async fn a_slot_is_taken_once(store: Store) {
@@ -133,9 +94,7 @@ pub(crate) async fn a_slot_is_taken_once(store: Store) {
             let (store, read) = (store.clone(), read.clone());
             tokio::spawn(async move {
                 let mut tx = store.begin().await.unwrap();
-                let mine = advance(&mut tx, &read, Some(at(300)), Some(at(300)))
-                    .await
-                    .unwrap();
+                let mine = advance(&mut tx, &read, Some(at(300)), Some(at(300))).await.unwrap();
                 tx.commit().await.unwrap();
                 mine
             })
@@ -151,25 +110,15 @@ pub(crate) async fn a_slot_is_taken_once(store: Store) {
 
 pub(crate) async fn failures_lead_to_error_and_a_success_leads_back(store: Store) {
     let id = system(&store).await;
-    let worked = |activate| Health::Working {
-        status: SyncStatus::Success,
-        activate,
-    };
+    let worked = |activate| Health::Working { status: SyncStatus::Success, activate };
     let failing = |unauthorized| Health::Failing {
         error: "the vendor answered 500",
         unauthorized,
         breaker_failures: 3,
         cooldown_until: at(900),
     };
-    assert_eq!(
-        report(&store, id, worked(false)).await.status,
-        SystemStatus::Inactive
-    );
-    assert_eq!(
-        report(&store, id, worked(true)).await.status,
-        SystemStatus::Active,
-        "a test makes it active"
-    );
+    assert_eq!(report(&store, id, worked(false)).await.status, SystemStatus::Inactive);
+    assert_eq!(report(&store, id, worked(true)).await.status, SystemStatus::Active, "a test makes it active");
 
     assert_eq!(unscheduled(&store, 10).await.unwrap().len(), 1);
     start_schedule(&store, id, at(300), at(300)).await.unwrap();
@@ -183,30 +132,17 @@ pub(crate) async fn failures_lead_to_error_and_a_success_leads_back(store: Store
 
     for failures in 1..=2 {
         let read = report(&store, id, failing(false)).await;
-        assert_eq!(
-            (read.status, read.consecutive_failures),
-            (SystemStatus::Active, failures)
-        );
+        assert_eq!((read.status, read.consecutive_failures), (SystemStatus::Active, failures));
         assert_eq!(read.next_sync_at, Some(at(300)));
     }
     let read = report(&store, id, failing(false)).await;
-    assert_eq!(
-        (read.status, read.last_sync_status),
-        (SystemStatus::Error, Some(SyncStatus::Failed))
-    );
+    assert_eq!((read.status, read.last_sync_status), (SystemStatus::Error, Some(SyncStatus::Failed)));
     assert_eq!(read.last_error.as_deref(), Some("the vendor answered 500"));
     assert_eq!(read.next_sync_at, Some(at(900)), "one probe per cool-down");
 
     let read = report(&store, id, worked(false)).await;
-    assert_eq!(
-        (read.status, read.consecutive_failures, read.last_error),
-        (SystemStatus::Active, 0, None)
-    );
-    assert_eq!(
-        report(&store, id, failing(true)).await.status,
-        SystemStatus::Error,
-        "401 needs no breaker"
-    );
+    assert_eq!((read.status, read.consecutive_failures, read.last_error), (SystemStatus::Active, 0, None));
+    assert_eq!(report(&store, id, failing(true)).await.status, SystemStatus::Error, "401 needs no breaker");
 }
 
 pub(crate) async fn a_deleted_system_keeps_nothing_secret(store: Store) {
@@ -235,10 +171,7 @@ pub(crate) async fn a_deleted_system_keeps_nothing_secret(store: Store) {
 
 /// Five systems: three of store A, one of B, one of the whole chain.
 async fn add_five(store: &Store) {
-    for (index, store_id) in [Some("A"), Some("B"), None, Some("A"), Some("A")]
-        .into_iter()
-        .enumerate()
-    {
+    for (index, store_id) in [Some("A"), Some("B"), None, Some("A"), Some("A")].into_iter().enumerate() {
         let mut system = blank(store, &format!("S{index}"), SystemType::Pos, "demo-pos");
         system.store_id = store_id.map(str::to_owned);
         if index == 4 {
@@ -253,36 +186,15 @@ async fn add_five(store: &Store) {
 
 pub(crate) async fn systems_are_listed_within_the_callers_scope(store: Store) {
     add_five(&store).await;
-    let all = Filter {
-        limit: 100,
-        ..Filter::default()
-    };
-    let within = |scope, store_id| Filter {
-        scope,
-        store_id,
-        ..all.clone()
-    };
+    let all = Filter { limit: 100, ..Filter::default() };
+    let within = |scope, store_id| Filter { scope, store_id, ..all.clone() };
     for (what, filter, expected) in [
         ("everything", all.clone(), 5),
         ("a store", within(None, Some("A")), 3),
         ("the caller's store", within(Some("A"), None), 3),
         ("a scope cannot be left", within(Some("A"), Some("B")), 0),
-        (
-            "a type",
-            Filter {
-                system_type: Some(SystemType::Payment),
-                ..all.clone()
-            },
-            1,
-        ),
-        (
-            "a state",
-            Filter {
-                status: Some(SystemStatus::Active),
-                ..all.clone()
-            },
-            0,
-        ),
+        ("a type", Filter { system_type: Some(SystemType::Payment), ..all.clone() }, 1),
+        ("a state", Filter { status: Some(SystemStatus::Active), ..all.clone() }, 0),
     ] {
         assert_eq!(list(&store, &filter).await.unwrap().len(), expected, "{what}");
     }
@@ -293,19 +205,12 @@ pub(crate) async fn systems_are_listed_newest_first_page_by_page(store: Store) {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let filter = Filter {
-            after,
-            limit: 2,
-            ..Filter::default()
-        };
+        let filter = Filter { after, limit: 2, ..Filter::default() };
         let page = list(&store, &filter).await.unwrap();
         let Some(last) = page.last() else { break };
         after = Some((last.created_at, last.id));
         seen.extend(page);
     }
     assert!(seen.is_sorted_by_key(|system| std::cmp::Reverse((system.created_at, system.id))));
-    assert_eq!(
-        seen.iter().map(|system| system.id).collect::<BTreeSet<_>>().len(),
-        5
-    );
+    assert_eq!(seen.iter().map(|system| system.id).collect::<BTreeSet<_>>().len(), 5);
 }

@@ -10,20 +10,13 @@ pub(crate) async fn a_wrong_master_key_is_told_before_anything_is_sealed(store: 
     check_canary(&store).await.unwrap();
 
     let with = |keys: Vec<(u32, [u8; 32])>, current| {
-        Store::new(
-            store.pool().clone(),
-            store.clock().clone(),
-            Vault::new(keys, current).unwrap(),
-        )
+        Store::new(store.pool().clone(), store.clock().clone(), Vault::new(keys, current).unwrap())
     };
     let rotated = with(vec![(1, [7; 32]), (2, [9; 32])], 2);
     check_canary(&rotated).await.unwrap();
     for wrong in [with(vec![(1, [8; 32])], 1), with(vec![(2, [7; 32])], 2)] {
         let error = check_canary(&wrong).await.unwrap_err();
-        assert!(
-            matches!(&error, StoreError::Setup(text) if text.contains("master key")),
-            "{error:?}"
-        );
+        assert!(matches!(&error, StoreError::Setup(text) if text.contains("master key")), "{error:?}");
     }
 }
 

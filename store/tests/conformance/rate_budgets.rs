@@ -7,30 +7,16 @@ use zhilian_sync_store::Store;
 use zhilian_sync_store::rate_budgets::{Budget, Grant, block, take};
 
 /// Ten a second, three at once.
-const BUDGET: Budget<'static> = Budget {
-    key: "square/7/orders",
-    requests: 10,
-    per_ms: 1_000,
-    burst: 3,
-};
+const BUDGET: Budget<'static> = Budget { key: "square/7/orders", requests: 10, per_ms: 1_000, burst: 3 };
 
 pub(crate) async fn a_budget_grants_its_burst_and_then_makes_wait(store: Store) {
     for _ in 0..3 {
         assert_eq!(take(&store, &BUDGET).await.unwrap(), Grant::Granted);
     }
-    let Grant::Wait(wait) = take(&store, &BUDGET).await.unwrap() else {
-        panic!("the burst is over")
-    };
+    let Grant::Wait(wait) = take(&store, &BUDGET).await.unwrap() else { panic!("the burst is over") };
     assert_eq!(wait, Duration::from_millis(100));
-    let other = Budget {
-        key: "square/8/orders",
-        ..BUDGET
-    };
-    assert_eq!(
-        take(&store, &other).await.unwrap(),
-        Grant::Granted,
-        "budgets are apart"
-    );
+    let other = Budget { key: "square/8/orders", ..BUDGET };
+    assert_eq!(take(&store, &other).await.unwrap(), Grant::Granted, "budgets are apart");
 
     // Whoever waits as long as told is granted.
     for _ in 0..20 {
@@ -43,10 +29,7 @@ pub(crate) async fn a_budget_grants_its_burst_and_then_makes_wait(store: Store) 
     for _ in 0..3 {
         assert_eq!(take(&store, &BUDGET).await.unwrap(), Grant::Granted);
     }
-    assert!(
-        matches!(take(&store, &BUDGET).await.unwrap(), Grant::Wait(_)),
-        "an idle hour saves up no more"
-    );
+    assert!(matches!(take(&store, &BUDGET).await.unwrap(), Grant::Wait(_)), "an idle hour saves up no more");
 }
 
 pub(crate) async fn many_workers_together_never_exceed_a_budget(store: Store) {
@@ -70,14 +53,9 @@ pub(crate) async fn many_workers_together_never_exceed_a_budget(store: Store) {
 pub(crate) async fn a_blocked_budget_makes_everybody_wait(store: Store) {
     block(&store, &BUDGET, Duration::from_secs(30)).await.unwrap();
     block(&store, &BUDGET, Duration::from_secs(1)).await.unwrap();
-    let Grant::Wait(wait) = take(&store, &BUDGET).await.unwrap() else {
-        panic!("the vendor said 429")
-    };
+    let Grant::Wait(wait) = take(&store, &BUDGET).await.unwrap() else { panic!("the vendor said 429") };
     assert_eq!(wait, Duration::from_secs(30), "the longer block stays");
     store.clock().advance(TimeDelta::seconds(30));
     assert_eq!(take(&store, &BUDGET).await.unwrap(), Grant::Granted);
-    assert!(
-        matches!(take(&store, &BUDGET).await.unwrap(), Grant::Wait(_)),
-        "and no burst after it"
-    );
+    assert!(matches!(take(&store, &BUDGET).await.unwrap(), Grant::Wait(_)), "and no burst after it");
 }

@@ -48,16 +48,9 @@ async fn describe(store: &Store) -> String {
     let mut lines: Vec<String> = columns
         .into_iter()
         .map(|(table, column, kind, required)| {
-            format!(
-                "{table}.{column} {kind}{}",
-                if required { " NOT NULL" } else { "" }
-            )
+            format!("{table}.{column} {kind}{}", if required { " NOT NULL" } else { "" })
         })
-        .chain(
-            indexes
-                .into_iter()
-                .map(|(table, index)| format!("{table} INDEX {index}")),
-        )
+        .chain(indexes.into_iter().map(|(table, index)| format!("{table} INDEX {index}")))
         // The migrator's own table is each driver's business.
         .filter(|line| !line.starts_with("_sqlx_migrations"))
         .collect();

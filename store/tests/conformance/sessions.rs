@@ -12,13 +12,7 @@ use super::users::user;
 pub(crate) async fn sign_in(store: &Store, user_id: UserId) -> SecretString {
     let (token, token_hash) = passwords::new_token();
     let expires_at = store.clock().now() + TimeDelta::hours(1);
-    let new = NewSession {
-        user_id,
-        token_hash,
-        address: Some("127.0.0.1"),
-        user_agent: None,
-        expires_at,
-    };
+    let new = NewSession { user_id, token_hash, address: Some("127.0.0.1"), user_agent: None, expires_at };
     let mut tx = store.begin().await.unwrap();
     insert(&mut tx, store.clock(), new).await.unwrap();
     tx.commit().await.unwrap();
@@ -27,10 +21,7 @@ pub(crate) async fn sign_in(store: &Store, user_id: UserId) -> SecretString {
 
 pub(crate) async fn is_live(store: &Store, token: &SecretString) -> bool {
     let hash = passwords::token_hash(token.expose_secret());
-    find_live(store, &hash, store.clock().now())
-        .await
-        .unwrap()
-        .is_some()
+    find_live(store, &hash, store.clock().now()).await.unwrap().is_some()
 }
 
 pub(crate) async fn a_session_lives_until_it_ends_or_expires(store: Store) {
@@ -39,10 +30,7 @@ pub(crate) async fn a_session_lives_until_it_ends_or_expires(store: Store) {
     let hash = passwords::token_hash(first.expose_secret());
     let live = find_live(&store, &hash, at(0)).await.unwrap().unwrap();
     assert_eq!(live.user, wang);
-    assert_eq!(
-        (live.session_seen_at, live.session_expires_at),
-        (at(0), at(3_600))
-    );
+    assert_eq!((live.session_seen_at, live.session_expires_at), (at(0), at(3_600)));
     assert!(!is_live(&store, &SecretString::from("guessed")).await);
 
     let mut tx = store.begin().await.unwrap();

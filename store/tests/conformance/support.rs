@@ -16,10 +16,7 @@ pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 pub(crate) fn no_stores() -> &'static StoreMap {
-    static NONE: StoreMap = StoreMap {
-        by_shop: std::collections::BTreeMap::new(),
-        default: None,
-    };
+    static NONE: StoreMap = StoreMap { by_shop: std::collections::BTreeMap::new(), default: None };
     &NONE
 }
 
@@ -55,19 +52,14 @@ pub(crate) fn new_run(store: &Store, system: SystemId) -> NewRun {
 
 pub(crate) async fn insert_run(store: &Store, run: &NewRun) -> bool {
     let mut tx = store.begin().await.unwrap();
-    let inserted = sync_logs::insert(&mut tx, run, store.clock().now())
-        .await
-        .unwrap();
+    let inserted = sync_logs::insert(&mut tx, run, store.clock().now()).await.unwrap();
     tx.commit().await.unwrap();
     inserted
 }
 
 /// A run of its own for a record's lineage.
 pub(crate) async fn run(store: &Store, system: SystemId) -> RunId {
-    let run = NewRun {
-        exclusive_key: None,
-        ..new_run(store, system)
-    };
+    let run = NewRun { exclusive_key: None, ..new_run(store, system) };
     assert!(insert_run(store, &run).await);
     run.id
 }
@@ -130,20 +122,14 @@ pub(crate) async fn refuse_poison(store: &Store, table: &str, column: &str) {
     match store.pool() {
         Pool::Postgres(pool) => {
             let check = format!("ALTER TABLE {table} ADD CONSTRAINT poison CHECK ({column} <> 'poison')");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(check))
-                .execute(pool)
-                .await
-                .unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(check)).execute(pool).await.unwrap();
         }
         Pool::Sqlite { write, .. } => {
             let trigger = format!(
                 "CREATE TRIGGER poison BEFORE INSERT ON {table} WHEN NEW.{column} = 'poison' \
                  BEGIN SELECT RAISE(ABORT, 'poison'); END"
             );
-            sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))
-                .execute(write)
-                .await
-                .unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(write).await.unwrap();
         }
     }
 }

@@ -20,11 +20,7 @@ fn failure(id: &str, reason: &str) -> NewFailure {
 }
 
 async fn fail(store: &Store, system_id: SystemId, run: RunId, failures: Vec<NewFailure>) {
-    let of = Failing {
-        system_id,
-        stream: "orders",
-        sync_log_id: Some(run),
-    };
+    let of = Failing { system_id, stream: "orders", sync_log_id: Some(run) };
     let mut tx = store.begin().await.unwrap();
     record_batch(&mut tx, store.clock(), of, failures).await.unwrap();
     tx.commit().await.unwrap();
@@ -32,9 +28,7 @@ async fn fail(store: &Store, system_id: SystemId, run: RunId, failures: Vec<NewF
 
 async fn succeed(store: &Store, system: SystemId, stream: &str, ids: &[&str]) -> u64 {
     let mut tx = store.begin().await.unwrap();
-    let resolved = resolve(&mut tx, store.clock(), system, stream, ids)
-        .await
-        .unwrap();
+    let resolved = resolve(&mut tx, store.clock(), system, stream, ids).await.unwrap();
     tx.commit().await.unwrap();
     resolved
 }
@@ -42,13 +36,7 @@ async fn succeed(store: &Store, system: SystemId, stream: &str, ids: &[&str]) ->
 pub(crate) async fn a_record_that_fails_again_is_the_same_failure(store: Store) {
     let system = system(&store).await;
     let (first, second) = (run(&store, system).await, run(&store, system).await);
-    fail(
-        &store,
-        system,
-        first,
-        vec![failure("T1", "`total` is not a number"), failure("T2", "x")],
-    )
-    .await;
+    fail(&store, system, first, vec![failure("T1", "`total` is not a number"), failure("T2", "x")]).await;
     store.clock().advance(TimeDelta::minutes(1));
     let stored = RefusedRecord {
         stream: String::new(),
@@ -60,20 +48,13 @@ pub(crate) async fn a_record_that_fails_again_is_the_same_failure(store: Store) 
 
     assert_eq!(count_of_run(&store, first).await.unwrap(), 1);
     assert_eq!(count_open(&store, system).await.unwrap(), 2);
-    let [again] = list_of_run(&store, second, None, 10)
-        .await
-        .unwrap()
-        .try_into()
-        .unwrap();
+    let [again] = list_of_run(&store, second, None, 10).await.unwrap().try_into().unwrap();
     assert_eq!((again.external_id.as_str(), again.occurrences), ("T1", 2));
     assert_eq!(
         (again.stage, again.reason.as_str(), again.raw.as_str()),
         (FailureStage::Storing, "refused", "{}")
     );
-    assert_eq!(
-        (again.created_at, again.updated_at, again.resolved_at),
-        (at(0), at(60), None)
-    );
+    assert_eq!((again.created_at, again.updated_at, again.resolved_at), (at(0), at(60), None));
 }
 
 pub(crate) async fn a_resolved_failure_may_open_anew(store: Store) {
@@ -83,17 +64,10 @@ pub(crate) async fn a_resolved_failure_may_open_anew(store: Store) {
     store.clock().advance(TimeDelta::minutes(1));
     assert_eq!(succeed(&store, system, "orders", &["T1"]).await, 1);
     assert_eq!(succeed(&store, system, "orders", &["T1"]).await, 0);
-    assert_eq!(
-        list_of_run(&store, run, None, 10).await.unwrap()[0].resolved_at,
-        Some(at(60))
-    );
+    assert_eq!(list_of_run(&store, run, None, 10).await.unwrap()[0].resolved_at, Some(at(60)));
 
     fail(&store, system, run, vec![failure("T1", "second")]).await;
-    let [open] = list_open(&store, system, "orders", None, 10)
-        .await
-        .unwrap()
-        .try_into()
-        .unwrap();
+    let [open] = list_open(&store, system, "orders", None, 10).await.unwrap().try_into().unwrap();
     assert_eq!((open.reason.as_str(), open.occurrences), ("second", 1));
     assert_eq!(count_of_run(&store, run).await.unwrap(), 2);
 }
@@ -106,11 +80,7 @@ pub(crate) async fn failures_are_kept_whatever_the_record(store: Store) {
     let odd = vec![
         failure(&long_id, "too long"),
         failure("", "no id"),
-        NewFailure {
-            raw: "a\0b".into(),
-            reason: "nul \0".into(),
-            ..failure("nul\0", "")
-        },
+        NewFailure { raw: "a\0b".into(), reason: "nul \0".into(), ..failure("nul\0", "") },
         failure("wordy", &"长".repeat(5_000)),
     ];
     fail(&store, system, run, [same, odd].concat()).await;
@@ -119,23 +89,13 @@ pub(crate) async fn failures_are_kept_whatever_the_record(store: Store) {
     let find = |id: &str| kept.iter().find(|failure| failure.external_id == id).unwrap();
     assert_eq!(find("dup").reason, "last");
     assert_eq!(
-        (
-            find("nul\u{fffd}").reason.as_str(),
-            find("nul\u{fffd}").raw.as_str()
-        ),
+        (find("nul\u{fffd}").reason.as_str(), find("nul\u{fffd}").raw.as_str()),
         ("nul \u{fffd}", "a\u{fffd}b")
     );
     assert_eq!(find("wordy").reason.chars().count(), 2_000);
-    assert_eq!(
-        kept.iter()
-            .filter(|failure| failure.external_id.starts_with("hash:"))
-            .count(),
-        2
-    );
+    assert_eq!(kept.iter().filter(|failure| failure.external_id.starts_with("hash:")).count(), 2);
 
-    let many = (0..1_500)
-        .map(|index| failure(&format!("M{index}"), "many"))
-        .collect();
+    let many = (0..1_500).map(|index| failure(&format!("M{index}"), "many")).collect();
     fail(&store, system, run, many).await;
     assert_eq!(count_open(&store, system).await.unwrap(), 1_505);
 }
@@ -143,27 +103,13 @@ pub(crate) async fn failures_are_kept_whatever_the_record(store: Store) {
 pub(crate) async fn only_named_records_of_the_stream_are_resolved(store: Store) {
     let (first, second) = (system(&store).await, system(&store).await);
     let runs = (run(&store, first).await, run(&store, second).await);
-    assert_eq!(
-        succeed(&store, first, "orders", &["T1"]).await,
-        0,
-        "nothing is open yet"
-    );
-    fail(
-        &store,
-        first,
-        runs.0,
-        vec![failure("T1", "x"), failure("T2", "x"), failure("T3", "x")],
-    )
-    .await;
+    assert_eq!(succeed(&store, first, "orders", &["T1"]).await, 0, "nothing is open yet");
+    fail(&store, first, runs.0, vec![failure("T1", "x"), failure("T2", "x"), failure("T3", "x")]).await;
     fail(&store, second, runs.1, vec![failure("T1", "x")]).await;
     assert_eq!(succeed(&store, first, "payments", &["T1"]).await, 0);
     assert_eq!(succeed(&store, first, "orders", &[]).await, 0);
     assert_eq!(succeed(&store, first, "orders", &["T0", "T1", "T3"]).await, 2);
-    let [open] = list_open(&store, first, "orders", None, 10)
-        .await
-        .unwrap()
-        .try_into()
-        .unwrap();
+    let [open] = list_open(&store, first, "orders", None, 10).await.unwrap().try_into().unwrap();
     assert_eq!(open.external_id, "T2");
     assert_eq!(count_open(&store, second).await.unwrap(), 1);
 }
@@ -171,16 +117,12 @@ pub(crate) async fn only_named_records_of_the_stream_are_resolved(store: Store) 
 pub(crate) async fn failures_are_listed_page_by_page(store: Store) {
     let system = system(&store).await;
     let run = run(&store, system).await;
-    let many = (0..25)
-        .map(|index| failure(&format!("T{index:02}"), "x"))
-        .collect();
+    let many = (0..25).map(|index| failure(&format!("T{index:02}"), "x")).collect();
     fail(&store, system, run, many).await;
 
     let mut of_run = Vec::new();
     loop {
-        let after = of_run
-            .last()
-            .map(|last: &zhilian_sync_store::sync_failures::SyncFailure| last.id);
+        let after = of_run.last().map(|last: &zhilian_sync_store::sync_failures::SyncFailure| last.id);
         let page = list_of_run(&store, run, after, 10).await.unwrap();
         if page.is_empty() {
             break;
@@ -193,35 +135,18 @@ pub(crate) async fn failures_are_listed_page_by_page(store: Store) {
     let first = list_open(&store, system, "orders", None, 20).await.unwrap();
     let after = first.last().map(|last| last.external_id.as_str());
     let rest = list_open(&store, system, "orders", after, 20).await.unwrap();
-    let ids: Vec<_> = first
-        .iter()
-        .chain(&rest)
-        .map(|failure| failure.external_id.clone())
-        .collect();
-    assert_eq!(
-        ids,
-        (0..25).map(|index| format!("T{index:02}")).collect::<Vec<_>>()
-    );
+    let ids: Vec<_> = first.iter().chain(&rest).map(|failure| failure.external_id.clone()).collect();
+    assert_eq!(ids, (0..25).map(|index| format!("T{index:02}")).collect::<Vec<_>>());
 }
 
 pub(crate) async fn only_resolved_failures_are_purged(store: Store) {
     let system = system(&store).await;
     let run = run(&store, system).await;
-    fail(
-        &store,
-        system,
-        run,
-        vec![failure("T1", "x"), failure("T2", "x"), failure("T3", "x")],
-    )
-    .await;
+    fail(&store, system, run, vec![failure("T1", "x"), failure("T2", "x"), failure("T3", "x")]).await;
     assert_eq!(succeed(&store, system, "orders", &["T1", "T2"]).await, 2);
     assert_eq!(purge(&store, at(0), 10).await.unwrap(), 0);
     assert_eq!(purge(&store, at(1), 1).await.unwrap(), 1);
     assert_eq!(purge(&store, at(1_000_000), 10).await.unwrap(), 1);
-    let [open] = list_of_run(&store, run, None, 10)
-        .await
-        .unwrap()
-        .try_into()
-        .unwrap();
+    let [open] = list_of_run(&store, run, None, 10).await.unwrap().try_into().unwrap();
     assert_eq!(open.external_id, "T3");
 }

@@ -21,9 +21,7 @@ async fn pending(store: &Store) -> RunId {
 
 /// Claims it for a minute.
 async fn take(store: &Store, id: RunId, worker: &str) -> Option<Run> {
-    claim(store, id, worker, store.clock().now() + TimeDelta::minutes(1))
-        .await
-        .unwrap()
+    claim(store, id, worker, store.clock().now() + TimeDelta::minutes(1)).await.unwrap()
 }
 
 /// One transaction of a worker: the fence, and nothing else.
@@ -42,26 +40,18 @@ async fn end(store: &Store, run: &Run, status: SyncStatus) -> Result<Run, StoreE
 }
 
 async fn put_back(store: &Store, run: &Run, run_at: DateTime<Utc>, spent: bool) {
-    let ending = Ending {
-        error_code: Some("vendor_500"),
-        ..Ending::default()
-    };
+    let ending = Ending { error_code: Some("vendor_500"), ..Ending::default() };
     let now = store.clock().now();
     let mut tx = store.begin().await.unwrap();
     if spent {
         retry(&mut tx, run.claim(), run_at, &ending, now).await.unwrap();
     } else {
-        give_back(&mut tx, run.claim(), run_at, &ending, now)
-            .await
-            .unwrap();
+        give_back(&mut tx, run.claim(), run_at, &ending, now).await.unwrap();
     }
     tx.commit().await.unwrap();
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "given what a call returned, as it is"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "given what a call returned, as it is")]
 fn is_lost(result: Result<impl Sized, StoreError>) -> bool {
     matches!(result, Err(StoreError::ClaimLost(_)))
 }
@@ -76,18 +66,12 @@ pub(crate) async fn a_second_active_run_is_refused(store: Store) {
     let active = find_active(&mut tx, &key).await.unwrap().unwrap();
     assert_eq!((active.id, active.status), (first.id, SyncStatus::Pending));
     assert!(hurry(&mut tx, first.id, Lane::Interactive, at(0)).await.unwrap());
-    assert!(
-        !ask_again(&mut tx, first.id, at(0)).await.unwrap(),
-        "it is not syncing yet"
-    );
+    assert!(!ask_again(&mut tx, first.id, at(0)).await.unwrap(), "it is not syncing yet");
     tx.commit().await.unwrap();
 
     let run = take(&store, first.id, "w").await.unwrap();
     assert_eq!(run.lane, Lane::Interactive);
-    assert!(
-        !insert_run(&store, &new_run(&store, system)).await,
-        "nor while it is syncing"
-    );
+    assert!(!insert_run(&store, &new_run(&store, system)).await, "nor while it is syncing");
     let mut tx = store.begin().await.unwrap();
     assert!(ask_again(&mut tx, first.id, at(0)).await.unwrap());
     tx.commit().await.unwrap();
@@ -99,11 +83,7 @@ pub(crate) async fn a_slot_fires_once(store: Store) {
     let system = system(&store).await;
     let slot = |seconds| {
         let run = new_run(&store, system);
-        NewRun {
-            exclusive_key: None,
-            scheduled_for: Some(at(seconds)),
-            ..run
-        }
+        NewRun { exclusive_key: None, scheduled_for: Some(at(seconds)), ..run }
     };
     let firing: Vec<_> = (0..4)
         .map(|_| {
@@ -117,18 +97,12 @@ pub(crate) async fn a_slot_fires_once(store: Store) {
     }
     assert_eq!(fired, 1);
     assert!(insert_run(&store, &slot(600)).await);
-    assert_eq!(
-        slots(&store, system, "orders", 10).await.unwrap(),
-        [at(300), at(600)]
-    );
+    assert_eq!(slots(&store, system, "orders", 10).await.unwrap(), [at(300), at(600)]);
     assert!(slots(&store, system, "payments", 10).await.unwrap().is_empty());
 }
 
 pub(crate) async fn a_run_is_claimed_once_and_only_when_due(store: Store) {
-    let later = NewRun {
-        run_at: at(10),
-        ..new_run(&store, system(&store).await)
-    };
+    let later = NewRun { run_at: at(10), ..new_run(&store, system(&store).await) };
     assert!(insert_run(&store, &later).await);
     assert!(take(&store, later.id, "early").await.is_none());
     store.clock().advance(TimeDelta::seconds(10));
@@ -142,13 +116,8 @@ pub(crate) async fn a_run_is_claimed_once_and_only_when_due(store: Store) {
     for claim in claiming {
         claimed.extend(claim.await.unwrap());
     }
-    let [run] = claimed.as_slice() else {
-        panic!("claimed {} times", claimed.len())
-    };
-    assert_eq!(
-        (run.status, run.attempt, run.claim_no),
-        (SyncStatus::Syncing, 1, 1)
-    );
+    let [run] = claimed.as_slice() else { panic!("claimed {} times", claimed.len()) };
+    assert_eq!((run.status, run.attempt, run.claim_no), (SyncStatus::Syncing, 1, 1));
     assert_eq!((run.started_at, run.lease_until), (Some(at(10)), Some(at(70))));
     assert_eq!(run.trigger, Trigger::Schedule);
     assert!(take(&store, RunId(store.clock().new_id()), "w").await.is_none());
@@ -160,10 +129,7 @@ pub(crate) async fn an_expired_lease_is_taken_over_and_the_old_worker_is_fenced_
     store.clock().advance(TimeDelta::seconds(50));
     work(&store, &old).await.unwrap();
     store.clock().advance(TimeDelta::seconds(60));
-    assert!(
-        take(&store, id, "eager").await.is_none(),
-        "the lease was renewed and ends now, not before"
-    );
+    assert!(take(&store, id, "eager").await.is_none(), "the lease was renewed and ends now, not before");
     store.clock().advance(TimeDelta::seconds(1));
     let new = take(&store, id, "living").await.unwrap();
     assert_eq!((new.attempt, new.claim_no, new.started_at), (2, 2, Some(at(0))));
@@ -171,22 +137,13 @@ pub(crate) async fn an_expired_lease_is_taken_over_and_the_old_worker_is_fenced_
     assert!(is_lost(work(&store, &old).await));
     assert!(is_lost(end(&store, &old, SyncStatus::Success).await));
     let mut tx = store.begin().await.unwrap();
-    assert!(is_lost(
-        progress(&mut tx, old.claim(), None, Counts::default(), None, None).await
-    ));
-    assert!(is_lost(
-        retry(&mut tx, old.claim(), at(0), &Ending::default(), at(0)).await
-    ));
-    assert!(is_lost(
-        give_back(&mut tx, old.claim(), at(0), &Ending::default(), at(0)).await
-    ));
+    assert!(is_lost(progress(&mut tx, old.claim(), None, Counts::default(), None, None).await));
+    assert!(is_lost(retry(&mut tx, old.claim(), at(0), &Ending::default(), at(0)).await));
+    assert!(is_lost(give_back(&mut tx, old.claim(), at(0), &Ending::default(), at(0)).await));
     drop(tx);
     work(&store, &new).await.unwrap();
     let ended = end(&store, &new, SyncStatus::Partial).await.unwrap();
-    assert_eq!(
-        (ended.status, ended.duration_ms),
-        (SyncStatus::Partial, Some(111_000))
-    );
+    assert_eq!((ended.status, ended.duration_ms), (SyncStatus::Partial, Some(111_000)));
     assert!(is_lost(work(&store, &new).await), "nor does its own worker go on");
     assert!(take(&store, id, "late").await.is_none());
 }
@@ -202,14 +159,8 @@ pub(crate) async fn an_attempt_given_back_is_not_spent_and_the_fence_still_moves
     let run = take(&store, id, "w").await.unwrap();
     put_back(&store, &run, at(30), true).await;
     let read = get(&store, id).await.unwrap();
-    assert_eq!(
-        (read.status, read.attempt, read.run_at),
-        (SyncStatus::Pending, 1, at(30))
-    );
-    assert_eq!(
-        (read.lease_until, read.worker.clone(), read.rung_at),
-        (None, None, None)
-    );
+    assert_eq!((read.status, read.attempt, read.run_at), (SyncStatus::Pending, 1, at(30)));
+    assert_eq!((read.lease_until, read.worker.clone(), read.rung_at), (None, None, None));
     assert_eq!(read.error_code.as_deref(), Some("vendor_500"));
     assert!(take(&store, id, "w").await.is_none());
     store.clock().advance(TimeDelta::seconds(30));
@@ -225,26 +176,17 @@ pub(crate) async fn a_run_out_of_attempts_is_failed_by_the_scheduler(store: Stor
     }
     assert!(take(&store, id, "w").await.is_none(), "three attempts are three");
     let now = store.clock().now();
-    assert!(
-        due_to_ring(&store, Lane::Syncs, now, now, 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(due_to_ring(&store, Lane::Syncs, now, now, 10).await.unwrap().is_empty());
     let [run] = exhausted(&store, now, 10).await.unwrap().try_into().unwrap();
     for expected in [true, false] {
         let mut tx = store.begin().await.unwrap();
-        let failed = fail_exhausted(&mut tx, &run, "worker_lost", "its worker died", "[]", now)
-            .await
-            .unwrap();
+        let failed =
+            fail_exhausted(&mut tx, &run, "worker_lost", "its worker died", "[]", now).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(failed.is_some(), expected);
     }
     let failed = get(&store, id).await.unwrap();
-    assert_eq!(
-        (failed.status, failed.error_code.as_deref()),
-        (SyncStatus::Failed, Some("worker_lost"))
-    );
+    assert_eq!((failed.status, failed.error_code.as_deref()), (SyncStatus::Failed, Some("worker_lost")));
     assert!(is_lost(work(&store, &run).await));
 }
 
@@ -261,33 +203,17 @@ pub(crate) async fn a_cancelled_run_stops_its_worker(store: Store) {
     assert!(is_lost(end(&store, &run, SyncStatus::Success).await));
     assert!(take(&store, id, "w").await.is_none());
     let read = find(&store, id).await.unwrap().unwrap();
-    assert_eq!(
-        (read.status, read.error_message.as_deref()),
-        (SyncStatus::Cancelled, Some("by wang"))
-    );
+    assert_eq!((read.status, read.error_message.as_deref()), (SyncStatus::Cancelled, Some("by wang")));
 
     let of = system(&store).await;
     for key in ["a", "b"] {
         let run = new_run(&store, of);
-        let run = NewRun {
-            exclusive_key: Some(key.into()),
-            ..run
-        };
+        let run = NewRun { exclusive_key: Some(key.into()), ..run };
         assert!(insert_run(&store, &run).await);
     }
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(
-        cancel_all_of(&mut tx, of, "the system is deleted", at(5))
-            .await
-            .unwrap(),
-        2
-    );
-    assert_eq!(
-        cancel_all_of(&mut tx, of, "the system is deleted", at(5))
-            .await
-            .unwrap(),
-        0
-    );
+    assert_eq!(cancel_all_of(&mut tx, of, "the system is deleted", at(5)).await.unwrap(), 2);
+    assert_eq!(cancel_all_of(&mut tx, of, "the system is deleted", at(5)).await.unwrap(), 0);
     tx.commit().await.unwrap();
     assert!(tally(&store).await.unwrap().is_empty());
 }
@@ -295,28 +221,17 @@ pub(crate) async fn a_cancelled_run_stops_its_worker(store: Store) {
 pub(crate) async fn progress_is_kept_with_the_claim(store: Store) {
     let id = pending(&store).await;
     let run = take(&store, id, "w").await.unwrap();
-    let counts = Counts {
-        total: 100,
-        success: 97,
-        failed: 2,
-        skipped: 1,
-    };
+    let counts = Counts { total: 100, success: 97, failed: 2, skipped: 1 };
     for (position, request) in [(Some("p1"), Some("{}")), (None, None)] {
         let mut tx = store.begin().await.unwrap();
         fence(&mut tx, run.claim(), at(60), at(0)).await.unwrap();
-        progress(&mut tx, run.claim(), position, counts, request, request)
-            .await
-            .unwrap();
+        progress(&mut tx, run.claim(), position, counts, request, request).await.unwrap();
         tx.commit().await.unwrap();
         let read = get(&store, id).await.unwrap();
         assert_eq!(read.position.as_deref(), position);
         assert_eq!((read.records_total, read.records_success), (100, 97));
         assert_eq!((read.records_failed, read.records_skipped), (2, 1));
-        assert_eq!(
-            read.request_data.as_deref(),
-            Some("{}"),
-            "the last sample that was taken stays"
-        );
+        assert_eq!(read.request_data.as_deref(), Some("{}"), "the last sample that was taken stays");
         assert_eq!(read.response_data.as_deref(), Some("{}"));
     }
 }
@@ -327,9 +242,7 @@ pub(crate) async fn of_many_schedulers_one_rings(store: Store) {
         ids.insert(pending(&store).await);
     }
     let now = store.clock().now();
-    let rings = due_to_ring(&store, Lane::Syncs, now, now - TimeDelta::seconds(60), 100)
-        .await
-        .unwrap();
+    let rings = due_to_ring(&store, Lane::Syncs, now, now - TimeDelta::seconds(60), 100).await.unwrap();
     assert_eq!(rings.len(), 10);
     let ringing: Vec<_> = (0..4)
         .map(|_| {
@@ -346,16 +259,9 @@ pub(crate) async fn of_many_schedulers_one_rings(store: Store) {
 
     let due = async |seconds: i64| {
         let now = at(seconds);
-        due_to_ring(&store, Lane::Syncs, now, now - TimeDelta::seconds(60), 100)
-            .await
-            .unwrap()
-            .len()
+        due_to_ring(&store, Lane::Syncs, now, now - TimeDelta::seconds(60), 100).await.unwrap().len()
     };
-    assert_eq!(
-        (due(0).await, due(60).await, due(61).await),
-        (0, 0, 10),
-        "rung again after a minute"
-    );
+    assert_eq!((due(0).await, due(60).await, due(61).await), (0, 0, 10), "rung again after a minute");
     let first = *ids.first().unwrap();
     unring(&store, &[first]).await.unwrap();
     assert_eq!(due(0).await, 1, "the queue did not take it");
@@ -365,11 +271,7 @@ pub(crate) async fn of_many_schedulers_one_rings(store: Store) {
     let taken = take(&store, first, "w").await.unwrap();
     assert_eq!(due(0).await, 5);
     assert_eq!(expire_leases(&store).await.unwrap(), 1);
-    assert_eq!(
-        due(0).await,
-        6,
-        "a restarted process alone with its database need not wait for a lease"
-    );
+    assert_eq!(due(0).await, 6, "a restarted process alone with its database need not wait for a lease");
     assert!(take(&store, first, "w").await.unwrap().claim_no > taken.claim_no);
 }
 
@@ -378,16 +280,7 @@ async fn insert_ten(store: &Store) -> (SystemId, SystemId) {
     let (first, second) = (system(store).await, system(store).await);
     for index in 0..10 {
         let run = new_run(store, if index < 7 { first } else { second });
-        assert!(
-            insert_run(
-                store,
-                &NewRun {
-                    exclusive_key: None,
-                    ..run
-                }
-            )
-            .await
-        );
+        assert!(insert_run(store, &NewRun { exclusive_key: None, ..run }).await);
         if index % 3 == 0 {
             store.clock().advance(TimeDelta::seconds(1));
         }
@@ -397,44 +290,13 @@ async fn insert_ten(store: &Store) -> (SystemId, SystemId) {
 
 pub(crate) async fn runs_are_listed_within_the_callers_scope(store: Store) {
     let (first, _) = insert_ten(&store).await;
-    let all = Filter {
-        limit: 100,
-        ..Filter::default()
-    };
+    let all = Filter { limit: 100, ..Filter::default() };
     for (what, filter, expected) in [
         ("everything", all.clone(), 10),
-        (
-            "a system",
-            Filter {
-                system_id: Some(first),
-                ..all.clone()
-            },
-            7,
-        ),
-        (
-            "a stream",
-            Filter {
-                sync_type: Some("payments"),
-                ..all.clone()
-            },
-            0,
-        ),
-        (
-            "a state",
-            Filter {
-                status: Some(SyncStatus::Pending),
-                ..all.clone()
-            },
-            10,
-        ),
-        (
-            "a store that has no system",
-            Filter {
-                scope: Some("A"),
-                ..all
-            },
-            0,
-        ),
+        ("a system", Filter { system_id: Some(first), ..all.clone() }, 7),
+        ("a stream", Filter { sync_type: Some("payments"), ..all.clone() }, 0),
+        ("a state", Filter { status: Some(SyncStatus::Pending), ..all.clone() }, 10),
+        ("a store that has no system", Filter { scope: Some("A"), ..all }, 0),
     ] {
         assert_eq!(list(&store, &filter).await.unwrap().len(), expected, "{what}");
     }
@@ -445,11 +307,7 @@ pub(crate) async fn runs_are_listed_newest_first_page_by_page(store: Store) {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let filter = Filter {
-            after,
-            limit: 3,
-            ..Filter::default()
-        };
+        let filter = Filter { after, limit: 3, ..Filter::default() };
         let page = list(&store, &filter).await.unwrap();
         let Some(last) = page.last() else { break };
         after = Some((last.created_at, last.id));
