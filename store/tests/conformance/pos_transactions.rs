@@ -78,7 +78,6 @@ pub(crate) async fn a_record_is_stored_with_all_its_fields(store: Store) {
     assert_eq!(get(&store, row.id).await.unwrap(), row);
 }
 
-#[expect(clippy::too_many_lines, reason = "a table of cases is read at a glance")]
 pub(crate) async fn the_newer_version_wins(store: Store) {
     let system = system(&store).await;
     // (version, observation) of what is stored, of what comes, and whether it is written.
