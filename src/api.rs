@@ -110,7 +110,7 @@ pub fn endpoint(app: &App) -> impl Endpoint<Output = Response> + use<> {
         .at("/health/ready", health::ready_endpoint(app.clone()))
         .nest(BASE, handlers(app).into_endpoint());
     if app.settings().server.docs_enabled() {
-        router = router.at("/docs", document::page_endpoint(&document));
+        router = router.at("/docs", poem::get(document::page_endpoint(&document)));
     }
     edge::Edge::new(app.clone(), router)
 }

@@ -212,7 +212,7 @@ mod tests {
             /// What it is called.
             name: Text<20>,
             /// What it is.
-            dish_type as "type": Option<Text<20>>,
+            sort as "type": Option<Text<20>>,
             /// How many.
             count: Option<Whole<1, 9>>,
             /// What it costs.
@@ -236,7 +236,7 @@ mod tests {
     fn unknown_fields_are_named() {
         let body = parse::<Dish>(br#"{"name": "tofu", "type": "main", "spice": 3, "area": "B"}"#).unwrap();
         assert_eq!(body.value.name.0, "tofu");
-        assert_eq!(body.value.dish_type.unwrap().0, "main");
+        assert_eq!(body.value.sort.unwrap().0, "main");
         assert_eq!(body.ignored_fields, ["area", "spice"]);
         assert_eq!((body.value.price, body.value.count), (MaybeUndefined::Undefined, None));
     }
