@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use zhilian_sync::simulator::scripted::{Answer, RecordedRequest};
+use zhilian_sync::simulator::scripted::{Answer, RecordedRequest, Scripted};
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::sync_logs::Run;
 use zhilian_sync_store::testing::{self, TestStore};
-use zhilian_sync_store::{Clock, Lane, RunId, SyncStatus, SystemStatus, SystemType, Trigger, Tx, sync_logs};
+use zhilian_sync_store::{
+    Clock, Lane, RunId, SyncStatus, SystemStatus, SystemType, Trigger, Tx, pos_transactions, sync_logs,
+};
 
 /// The key that `zhilian_sync_store::testing::vault` seals with.
 const MASTER_KEY: [u8; 32] = [7; 32];
@@ -179,6 +183,57 @@ impl Stage {
             after = Some((last.created_at, last.id));
             count += page.len();
         }
+    }
+}
+
+/// A pull that waits for a worker, its vendor, and how many pages it was asked for so far.
+pub(crate) struct Watched {
+    pub(crate) system: ExternalSystem,
+    pub(crate) run: RunId,
+    asked: Arc<AtomicU64>,
+    _vendor: Scripted,
+    _processes: [Process; 2],
+}
+
+impl Stage {
+    /// Starts an API and a scheduler, and lets a pull of so many sales wait for a worker; each page takes
+    /// the vendor so long.
+    pub(crate) async fn watched_pull(&self, sales: u64, page: Duration, max_attempts: i64) -> Watched {
+        let asked = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&asked);
+        let vendor = Scripted::start_with(move |request| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            page_of(request, sales).delay(page)
+        })
+        .await
+        .unwrap();
+        let api = self.start("api");
+        api.answers().await;
+        let scheduler = self.start("scheduler");
+        let system = self.system("the till", &vendor.url(), None).await;
+        let run = self.pull(&system, max_attempts).await;
+        Watched { system, run, asked, _vendor: vendor, _processes: [api, scheduler] }
+    }
+
+    /// Asserts that a watched pull has stored every sale once, and counted it once.
+    pub(crate) async fn everything_is_there_once(&self, watched: &Watched, sales: u64) {
+        let sales = i64::try_from(sales).unwrap();
+        let run = self.run(watched.run).await;
+        assert_eq!((run.records_total, run.records_success), (sales, sales));
+        let tally = pos_transactions::tally(&self.store, watched.system.id).await.unwrap();
+        assert_eq!((tally.count, tally.distinct_ids), (sales, sales));
+    }
+}
+
+impl Watched {
+    /// Pages asked for so far.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many pages were asked for.
+    pub(crate) async fn reaches(&self, pages: u64) {
+        until("the pull has come further", Duration::from_mins(1), || async { self.asked() >= pages }).await;
     }
 }
 

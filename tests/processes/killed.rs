@@ -2,13 +2,13 @@
 //! time ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use zhilian_sync::simulator::scripted::{Answer, Scripted};
-use zhilian_sync_store::{SyncStatus, pos_transactions};
+use zhilian_sync_store::SyncStatus;
 
-use crate::harness::{Stage, page_of, signal, until};
+use crate::harness::{Stage, signal};
 
 const PAGES: u64 = 200;
 const PAGE_SIZE: u64 = 100;
@@ -18,41 +18,22 @@ const KILLS: usize = 10;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_survives_ten_kills_of_its_worker() {
     let Some(stage) = Stage::set().await else { return };
-    let asked = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&asked);
-    let vendor = Scripted::start_with(move |request| {
-        counter.fetch_add(1, Ordering::SeqCst);
-        page_of(request, SALES).delay(Duration::from_millis(5))
-    })
-    .await
-    .unwrap();
-    let api = stage.start("api");
-    api.answers().await;
-    let _scheduler = stage.start("scheduler");
-    let system = stage.system("the till", &vendor.url(), None).await;
-    let run = stage.pull(&system, 20).await;
+    let pull = stage.watched_pull(SALES, Duration::from_millis(5), 20).await;
     let mut worker = stage.start("worker");
     for kill in 0..KILLS {
         // Another moment each time: some pages further, and a few milliseconds into the page.
         let random = u64::from(rand::random::<u8>() % 12);
-        let target = asked.load(Ordering::SeqCst) + 3 + random;
-        until("the pull has come further", Duration::from_mins(1), || async {
-            asked.load(Ordering::SeqCst) >= target
-        })
-        .await;
-        assert_eq!(stage.run(run).await.status, SyncStatus::Syncing, "before kill {kill}");
+        pull.reaches(pull.asked() + 3 + random).await;
+        assert_eq!(stage.run(pull.run).await.status, SyncStatus::Syncing, "before kill {kill}");
         worker.kill();
         worker = stage.start("worker");
     }
-    let ended = stage.ended(run, Duration::from_mins(3)).await;
+    let ended = stage.ended(pull.run, Duration::from_mins(3)).await;
     assert_eq!(ended.status, SyncStatus::Success, "{:?}", ended.error_message);
     assert_eq!(ended.attempt, i64::try_from(KILLS).unwrap() + 1);
-    assert_eq!(ended.records_total, i64::try_from(SALES).unwrap());
-    assert_eq!(ended.records_success, i64::try_from(SALES).unwrap());
-    let tally = pos_transactions::tally(&stage.store, system.id).await.unwrap();
-    assert_eq!(tally.count, i64::try_from(SALES).unwrap());
+    stage.everything_is_there_once(&pull, SALES).await;
     // Resumed, not begun anew: a kill costs the page in flight and the one fetched ahead, no more.
-    let asked = asked.load(Ordering::SeqCst);
+    let asked = pull.asked();
     assert!(asked <= PAGES + 3 * KILLS as u64, "{asked} pages were asked for");
 }
 
