@@ -149,7 +149,7 @@ async fn the_connection_test_makes_square_active() {
     on_every_database(Described::Published, async |square: Square| {
         let run = square.run(Wish::connection_test(square.system, None)).await;
         assert_eq!(run.status, SyncStatus::Success, "{:?}", run.error_message);
-        assert_eq!(connection_test::message(&run).unwrap(), "Connected to Square: 1 locations");
+        assert_eq!(connection_test::message(&run).unwrap(), "Connected to Square (locations: 1)");
         let system = external_systems::get(square.store(), square.system).await.unwrap();
         assert_eq!(system.status, SystemStatus::Active);
     })

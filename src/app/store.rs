@@ -66,6 +66,7 @@ async fn connect(settings: &Settings) -> anyhow::Result<Pool> {
     let options = PoolOptions {
         connections_max: settings.database.connections_max,
         acquire_timeout: Duration::from_secs(settings.database.acquire_timeout_secs),
+        ..PoolOptions::default()
     };
     Pool::connect(settings.database.url.expose(), options).await.context("opening the database")
 }

@@ -57,11 +57,18 @@ pub struct PoolOptions {
     pub connections_max: u32,
     /// How long a caller waits for a free connection before it is told that the database is busy.
     pub acquire_timeout: Duration,
+    /// How long a process may fall silent inside a transaction before `PostgreSQL` ends it: a process
+    /// that stands still must not hold a run's row for longer than its lease.
+    pub silence_timeout: Duration,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { connections_max: 16, acquire_timeout: Duration::from_secs(5) }
+        Self {
+            connections_max: 16,
+            acquire_timeout: Duration::from_secs(5),
+            silence_timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -173,6 +180,7 @@ async fn connect_postgres(url: &str, options: PoolOptions) -> Result<Pool, Store
         .options([
             ("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string()),
             ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
+            ("idle_in_transaction_session_timeout", options.silence_timeout.as_millis().to_string()),
             ("timezone", "UTC".to_owned()),
         ]);
     let pool = PgPoolOptions::new()

@@ -91,7 +91,11 @@ pub async fn every(clock: impl Fn() -> Clock) -> Vec<TestStore> {
 }
 
 fn options() -> PoolOptions {
-    PoolOptions { connections_max: 8, acquire_timeout: std::time::Duration::from_secs(30) }
+    PoolOptions {
+        connections_max: 8,
+        acquire_timeout: std::time::Duration::from_secs(30),
+        ..PoolOptions::default()
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told their servers by the environment")]

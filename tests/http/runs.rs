@@ -29,7 +29,7 @@ async fn a_run_that_failed_tells_every_attempt() {
               "at": "2026-01-04T12:00:00.000Z",
               "attempt": 1,
               "code": "vendor_unreachable",
-              "message": "The demo till cannot be reached at http://127.0.0.1:1/v1/sales: Connection refused (os error 111); tried again later; check `api_endpoint` and the network"
+              "message": "The demo till cannot be reached at http://127.0.0.1:1/v1/sales: Connection refused (os error 111); check `api_endpoint` and the network"
             }
           ],
           "failures": [],
@@ -40,7 +40,7 @@ async fn a_run_that_failed_tells_every_attempt() {
             "created_at": "2026-01-04T12:00:00.000Z",
             "duration_seconds": 0.000,
             "error_code": "vendor_unreachable",
-            "error_message": "The demo till cannot be reached at http://127.0.0.1:1/v1/sales: Connection refused (os error 111); tried again later; check `api_endpoint` and the network",
+            "error_message": "The demo till cannot be reached at http://127.0.0.1:1/v1/sales: Connection refused (os error 111); check `api_endpoint` and the network",
             "id": "id-1",
             "kind": "pull",
             "max_attempts": 1,

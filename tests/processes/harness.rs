@@ -22,18 +22,23 @@ use zhilian_sync_store::{
 /// The key that `zhilian_sync_store::testing::vault` seals with.
 const MASTER_KEY: [u8; 32] = [7; 32];
 
+/// The machine's pace belongs to one test at a time, also where one process runs them all.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A database, a Redis and the processes on them; all ended when this is dropped.
 pub(crate) struct Stage {
     pub(crate) store: TestStore,
     pub(crate) redis: Redis,
     prefix: String,
     settings: Vec<(String, String)>,
+    _alone: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Stage {
     /// A fresh database and a fresh Redis, and short leases. `None` where a backend is absent, which
     /// was said loudly.
     pub(crate) async fn set() -> Option<Self> {
+        let alone = ONE_AT_A_TIME.lock().await;
         let store = testing::postgres(Clock::system()).await?;
         let redis = Redis::start()?;
         redis.up().await;
@@ -50,7 +55,7 @@ impl Stage {
             ("LOG__FILTER", "info"),
         ];
         let settings = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Some(Self { store, redis, prefix, settings })
+        Some(Self { store, redis, prefix, settings, _alone: alone })
     }
 
     /// Another value of a setting, for processes started from now on.

@@ -105,6 +105,8 @@ impl Mapping {
             if let Err((external_id, reason)) = self.map_one(record, around, &mut mapped) {
                 let raw = record.to_string();
                 let external_id = external_id.unwrap_or_else(|| hash_id(&raw));
+                // A reason may repeat the vendor's text, and no column holds this sign.
+                let reason = reason.replace('\0', "\u{fffd}");
                 mapped.failures.push(RecordFailure { external_id, reason, raw });
             }
         }

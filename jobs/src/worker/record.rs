@@ -114,9 +114,14 @@ async fn write(
 ) -> Result<Option<Again>, StoreError> {
     let now = ctx.clock().now();
     let details = result.as_ref().err().and_then(|error| attempt_errors(run, error, now));
+    // Only here is it known whether there is another attempt.
+    let message = result.as_ref().err().map(|error| match decision {
+        Decision::Retry { .. } => format!("{}; it is tried again", error.message),
+        _ => error.message.clone(),
+    });
     let ending = Ending {
         error_code: result.as_ref().err().map(|error| error.code),
-        error_message: result.as_ref().err().map(|error| error.message.as_str()),
+        error_message: message.as_deref(),
         error_details: details.as_deref().or(run.error_details.as_deref()),
     };
     let mut tx = ctx.store.begin().await?;

@@ -51,14 +51,14 @@ async fn a_status_decides() {
 #[tokio::test]
 async fn the_vendors_retry_after_is_believed_within_bounds() {
     let after = |secs| Action::Retry { after: Some(Duration::from_secs(secs)) };
-    decided(503, "Retry-After: 7\r\n", after(7), "vendor_unavailable", "in 7 s").await;
-    decided(429, "Retry-After: 7\r\n", after(7), "rate_limited", "in 7 s").await;
-    decided(429, "Retry-After: 86400\r\n", after(60), "rate_limited", "in 60 s").await;
+    decided(503, "Retry-After: 7\r\n", after(7), "vendor_unavailable", "(503)").await;
+    decided(429, "Retry-After: 7\r\n", after(7), "rate_limited", "(429)").await;
+    decided(429, "Retry-After: 86400\r\n", after(60), "rate_limited", "(429)").await;
     let date = "Retry-After: Thu, 01 Jan 2026 04:00:20 GMT\r\n";
-    decided(429, date, after(20), "rate_limited", "in 20 s").await;
+    decided(429, date, after(20), "rate_limited", "(429)").await;
     let past = "Retry-After: Wed, 01 Jan 2020 00:00:00 GMT\r\n";
-    decided(429, past, after(0), "rate_limited", "in 0 s").await;
-    decided(429, "Retry-After: soon\r\n", RETRY, "rate_limited", "later").await;
+    decided(429, past, after(0), "rate_limited", "(429)").await;
+    decided(429, "Retry-After: soon\r\n", RETRY, "rate_limited", "(429)").await;
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ async fn a_probe_says_what_a_person_understands() {
     let probe = async |provider: &str, config: serde_json::Value| {
         bench.connect(provider, &server.url(), &config).probe().await.unwrap().message
     };
-    assert_eq!(probe("square", json!({"location_ids": ["L1"]})).await, "Connected to Square: 3 locations");
+    assert_eq!(probe("square", json!({"location_ids": ["L1"]})).await, "Connected to Square (locations: 3)");
     assert_eq!(probe("demo-pos", json!({})).await, "Connected to the demo till of 湘味小馆");
     assert_eq!(
         probe("my-till", json!({"probe_path": "/health"})).await,

@@ -121,7 +121,7 @@ pub async fn expire_leases(store: &Store) -> Result<u64, StoreError> {
 }
 
 pub(crate) const EXHAUSTED: &str = "SELECT * FROM sync_logs WHERE attempt >= max_attempts \
-    AND ((status = 'syncing' AND lease_until < $1) OR (status = 'pending' AND run_at <= $1)) ORDER BY id LIMIT $2";
+    AND ((status = 'syncing' AND lease_until < $1) OR (status = 'pending' AND run_at <= $1)) ORDER BY run_at, id LIMIT $2";
 
 /// Runs whose worker fell silent in their last attempt: nobody can claim them any more.
 pub async fn exhausted(store: &Store, now: DateTime<Utc>, limit: i64) -> Result<Vec<Run>, StoreError> {

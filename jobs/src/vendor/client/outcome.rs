@@ -39,21 +39,15 @@ impl Connection {
         let settings = &self.inner.settings;
         let failed = if error.is_connect() {
             let fix = "check `api_endpoint` and the network";
-            JobError::retry(
-                "vendor_unreachable",
-                format!("{title} cannot be reached at {at}: {root}; tried again later; {fix}"),
-            )
+            JobError::retry("vendor_unreachable", format!("{title} cannot be reached at {at}: {root}; {fix}"))
         } else if error.is_timeout() {
             let secs = settings.timeout_secs;
             JobError::retry(
                 "vendor_timeout",
-                format!("{title} did not answer in time at {at} (at most {secs} s); tried again later"),
+                format!("{title} did not answer in time at {at} (at most {secs} s)"),
             )
         } else if error.is_body() || error.is_decode() {
-            JobError::retry(
-                "answer_cut_off",
-                format!("the answer of {title} at {at} broke off: {root}; tried again later"),
-            )
+            JobError::retry("answer_cut_off", format!("the answer of {title} at {at} broke off: {root}"))
         } else if error.is_builder() {
             JobError::give_up(
                 "bad_request",
@@ -62,7 +56,7 @@ impl Connection {
         } else {
             JobError::retry(
                 "vendor_unreachable",
-                format!("the connection to {title} at {at} broke off: {root}; tried again later"),
+                format!("the connection to {title} at {at} broke off: {root}"),
             )
         };
         failed.because(error)
@@ -144,15 +138,11 @@ impl Connection {
                 JobError::give_up("vendor_not_found", own(&messages.not_found, default) + &words)
             }
             429 => {
-                let message =
-                    format!("{title} asks for fewer calls (429); tried again {}{words}", later(wait));
+                let message = format!("{title} asks for fewer calls (429){words}");
                 JobError::new(Action::Retry { after: wait }, "rate_limited", message)
             }
             408 | 425 | 500..=599 => {
-                let message = format!(
-                    "{title} has a fault of its own ({code}) at {at}; tried again {}{words}",
-                    later(wait)
-                );
+                let message = format!("{title} has a fault of its own ({code}) at {at}{words}");
                 JobError::new(Action::Retry { after: wait }, "vendor_unavailable", message)
             }
             300..=399 => {
@@ -179,10 +169,10 @@ impl Connection {
         }
         let message = match because {
             None => {
-                format!("{title} answered {} but reports an error; tried again later{words}", answer.status)
+                format!("{title} answered {} but reports an error{words}", answer.status)
             }
             Some(problem) => {
-                format!("{title} gave an unexpected answer: {problem}; tried again later{words}")
+                format!("{title} gave an unexpected answer: {problem}{words}")
             }
         };
         JobError::retry("vendor_error", self.redact(&message))
@@ -200,8 +190,8 @@ impl Connection {
         JobError::retry(
             "not_json",
             format!(
-                "{} answered with {what} instead of JSON at {}; a gateway or a sign-in page may stand between; tried \
-                 again later; if it stays so, correct `api_endpoint`",
+                "{} answered with {what} instead of JSON at {}; a gateway or a sign-in page may stand between; \
+                 if it stays so, correct `api_endpoint`",
                 self.manifest.title,
                 self.shown(url)
             ),
@@ -245,10 +235,6 @@ impl Connection {
             None => format!(" (the vendor says: {words})"),
         }
     }
-}
-
-fn later(wait: Option<Duration>) -> String {
-    wait.map_or_else(|| "later".to_owned(), |wait| format!("in {} s", wait.as_secs()))
 }
 
 /// The first cause of that type.
