@@ -7,7 +7,7 @@
 use std::io::IsTerminal as _;
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -42,17 +42,16 @@ pub fn layer<W>(settings: &LogSettings, writer: W, ansi: bool) -> Box<dyn Layer<
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::new(&settings.filter).and(filter_fn(is_allowed));
+    // Filters of the whole, not of one layer: those keep their verdict in a thread's memory between two
+    // calls, and a dependency that only asks whether it may log leaves a wrong one there.
+    let filter = EnvFilter::new(&settings.filter).and_then(filter_fn(is_allowed));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     match settings.format {
-        LogFormat::Human => lines.with_filter(filter).boxed(),
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(true)
-            .with_filter(filter)
-            .boxed(),
+        LogFormat::Human => filter.and_then(lines).boxed(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(true);
+            filter.and_then(lines).boxed()
+        }
     }
 }
 
@@ -94,6 +93,21 @@ mod tests {
         let subscriber = Registry::default().with(layer(&settings, move || writer.clone(), false));
         tracing::subscriber::with_default(subscriber, write);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn asking_whether_to_log_takes_no_line_away() {
+        let text = written(LogFormat::Human, "info", || {
+            for _ in 0..3 {
+                let _asked =
+                    tracing::enabled!(tracing::Level::DEBUG) || tracing::enabled!(tracing::Level::INFO);
+                let _run = tracing::info_span!("run", run.id = "n-2").entered();
+                let _asked = tracing::enabled!(target: "sqlx::query", tracing::Level::DEBUG);
+                tracing::info!("page stored");
+            }
+        });
+        assert_eq!(text.matches("page stored").count(), 3, "{text}");
+        assert_eq!(text.matches("n-2").count(), 3, "{text}");
     }
 
     #[test]
