@@ -115,11 +115,12 @@ impl Pull<'_> {
     fn look_at(&mut self, page: &Page) -> Mapped {
         self.position.saw(page, self.stream);
         let mapped = self.connection.map_page(self.stream, page);
-        for transaction in &mapped.transactions {
-            self.position.compare(Some(transaction.occurred_at), transaction.version_at);
-        }
-        for record in &mapped.records {
-            self.position.compare(record.occurred_at, record.version_at);
+        if let Some(suspect) = &self.reading.suspect {
+            let transactions = mapped.transactions.iter().map(|one| (Some(one.occurred_at), one.version_at));
+            let records = mapped.records.iter().map(|one| (one.occurred_at, one.version_at));
+            let shown =
+                transactions.chain(records).any(|(occurred, version)| suspect.is_shown_by(occurred, version));
+            self.position.shifted |= shown;
         }
         mapped
     }

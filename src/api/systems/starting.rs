@@ -1,9 +1,9 @@
 //! A manual synchronisation: one run for each stream, all in one transaction.
 
-use zhilian_sync_jobs::Context;
 use zhilian_sync_jobs::enqueue::{self, PullParameters, Wish};
+use zhilian_sync_jobs::{Context, Kind};
 use zhilian_sync_store::external_systems::ExternalSystem;
-use zhilian_sync_store::{Lane, RunId, Trigger, audit_logs, sync_logs};
+use zhilian_sync_store::{RunId, Trigger, audit_logs, sync_logs};
 
 use super::SyncRequest;
 use crate::api::caller::Caller;
@@ -41,8 +41,7 @@ pub(super) async fn start(
     entry.store_id = system.store_id.as_deref();
     audit_logs::insert(&mut tx, context.clock(), entry).await?;
     tx.commit().await?;
-    let lane = if trigger == Trigger::Manual { Lane::Interactive } else { Lane::Syncs };
-    enqueue::ring(context, lane, &enqueued).await;
+    enqueue::ring(context, Kind::Pull.lane(trigger), &enqueued).await;
     let ids: Vec<RunId> = enqueued.iter().filter_map(|one| one.run()).collect();
     let mut runs = Vec::new();
     for id in ids {

@@ -9,55 +9,51 @@ use super::ExternalSystem;
 use crate::error::StoreError;
 use crate::pool::Store;
 
+/// Secrets by name.
+type Secrets = BTreeMap<String, SecretString>;
+
 /// The opened credentials of a system, by name; empty when none are set.
-pub fn credentials(
-    store: &Store,
-    system: &ExternalSystem,
-) -> Result<BTreeMap<String, SecretString>, StoreError> {
-    match &system.sealed_credentials {
-        None => Ok(BTreeMap::new()),
-        Some(sealed) => Ok(store.vault().open_map(sealed, &ExternalSystem::credentials_aad(system.id))?),
-    }
+pub fn credentials(store: &Store, system: &ExternalSystem) -> Result<Secrets, StoreError> {
+    open(store, system.sealed_credentials.as_deref(), &ExternalSystem::credentials_aad(system.id))
 }
 
 /// Puts credentials into a row that is about to be inserted or saved; an empty map removes them.
 pub fn set_credentials(
     store: &Store,
     system: &mut ExternalSystem,
-    secrets: &BTreeMap<String, SecretString>,
+    secrets: &Secrets,
 ) -> Result<(), StoreError> {
     system.credential_names = Json(secrets.keys().map(|name| (name.clone(), true)).collect());
-    system.sealed_credentials = if secrets.is_empty() {
-        None
-    } else {
-        Some(store.vault().seal_map(secrets, &ExternalSystem::credentials_aad(system.id))?)
-    };
+    system.sealed_credentials = seal(store, secrets, &ExternalSystem::credentials_aad(system.id))?;
     Ok(())
 }
 
-/// Seals the webhook secrets of a row that is about to be inserted or saved.
+/// The opened webhook secrets of a system, by name; empty when none are set.
+pub fn webhook_secrets(store: &Store, system: &ExternalSystem) -> Result<Secrets, StoreError> {
+    open(store, system.sealed_webhook_secrets.as_deref(), &ExternalSystem::webhook_secrets_aad(system.id))
+}
+
+/// Puts webhook secrets into a row that is about to be inserted or saved; an empty map removes them.
 pub fn set_webhook_secrets(
     store: &Store,
     system: &mut ExternalSystem,
-    secrets: &BTreeMap<String, SecretString>,
+    secrets: &Secrets,
 ) -> Result<(), StoreError> {
-    system.sealed_webhook_secrets = if secrets.is_empty() {
-        None
-    } else {
-        Some(store.vault().seal_map(secrets, &ExternalSystem::webhook_secrets_aad(system.id))?)
-    };
+    system.sealed_webhook_secrets = seal(store, secrets, &ExternalSystem::webhook_secrets_aad(system.id))?;
     Ok(())
 }
 
-/// The opened webhook secrets of a system, by name.
-pub fn webhook_secrets(
-    store: &Store,
-    system: &ExternalSystem,
-) -> Result<BTreeMap<String, SecretString>, StoreError> {
-    match &system.sealed_webhook_secrets {
-        None => Ok(BTreeMap::new()),
-        Some(sealed) => {
-            Ok(store.vault().open_map(sealed, &ExternalSystem::webhook_secrets_aad(system.id))?)
-        }
+fn open(store: &Store, sealed: Option<&[u8]>, aad: &str) -> Result<Secrets, StoreError> {
+    match sealed {
+        None => Ok(Secrets::new()),
+        Some(sealed) => Ok(store.vault().open_map(sealed, aad)?),
     }
+}
+
+/// Nothing is kept for no secrets.
+fn seal(store: &Store, secrets: &Secrets, aad: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    if secrets.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(store.vault().seal_map(secrets, aad)?))
 }

@@ -32,8 +32,6 @@ pub(super) struct Position {
     pub(super) guard: CursorGuard,
     /// When the last page was fetched: page tokens go stale.
     fetched_at: DateTime<Utc>,
-    /// The end of the window before, when its reading may have been shifted.
-    suspect: Option<super::watermark::Suspect>,
 }
 
 impl Position {
@@ -74,7 +72,6 @@ impl Position {
             pages: 0,
             guard: CursorGuard::new(pages_max),
             fetched_at: now,
-            suspect: reading.suspect,
         }
     }
 
@@ -94,13 +91,6 @@ impl Position {
         self.pages += 1;
         self.fetched_at = page.asked_at;
         self.read_until = Some(page.vendor_time.unwrap_or(page.asked_at) + lag + super::watermark::SLACK);
-    }
-
-    /// Notes whether a record of this page shows that the reading of the window before was shifted.
-    pub(super) fn compare(&mut self, occurred_at: Option<DateTime<Utc>>, version_at: Option<DateTime<Utc>>) {
-        if let Some(suspect) = &self.suspect {
-            self.shifted |= suspect.is_shown_by(occurred_at, version_at);
-        }
     }
 
     /// As it is kept on the run.
