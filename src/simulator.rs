@@ -21,6 +21,7 @@ mod faults;
 #[cfg(feature = "testing")]
 pub mod scripted;
 mod shop;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,6 +39,7 @@ use zhilian_sync_store::Clock;
 pub use self::faults::{Counters, Every, FaultPlan};
 use self::shop::Shop;
 pub use self::shop::{LedgerEntry, SaleKind};
+pub use self::webhooks::{WebhookCounters, WebhookPlan, WebhookTarget};
 
 /// How long an answer in flight may take when the simulator ends.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -87,6 +89,8 @@ struct State {
     open: bool,
     counters: Counters,
     listing: faults::Listing,
+    webhooks: WebhookCounters,
+    all_posted: bool,
 }
 
 impl Simulator {
@@ -95,8 +99,14 @@ impl Simulator {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shop = Shop::open(&settings, clock.now());
-        let state =
-            State { shop, open: true, counters: Counters::default(), listing: faults::Listing::default() };
+        let state = State {
+            shop,
+            open: true,
+            counters: Counters::default(),
+            listing: faults::Listing::default(),
+            webhooks: WebhookCounters::default(),
+            all_posted: true,
+        };
         let till = Arc::new(Till { settings, clock, state: Mutex::new(state) });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
@@ -111,7 +121,6 @@ impl Simulator {
         if let Some(pace) = till.settings.pace {
             tasks.spawn(sell_all_the_time(Arc::clone(&till), pace, stop.clone()));
         }
-        tasks.close();
         Ok(Self { address, till, stop, tasks })
     }
 
@@ -149,6 +158,29 @@ impl Simulator {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.till.state().counters
+    }
+
+    /// From now on posts what happens at the till, until the shop closes and everything is posted.
+    pub fn post_webhooks(&self, target: WebhookTarget) {
+        let mut state = self.till.state();
+        state.shop.keep_what_happens();
+        state.all_posted = false;
+        drop(state);
+        let posting = webhooks::post_all_the_time(Arc::clone(&self.till), target, self.stop.clone());
+        self.tasks.spawn(posting);
+    }
+
+    /// What was posted so far, and what the receiver said.
+    #[must_use]
+    pub fn webhook_counters(&self) -> WebhookCounters {
+        self.till.state().webhooks
+    }
+
+    /// Whether the shop has closed and the last of its webhooks was taken or given up, or none are asked
+    /// for.
+    #[must_use]
+    pub fn all_posted(&self) -> bool {
+        self.till.state().all_posted
     }
 
     /// When a sale was last made or changed.
@@ -189,6 +221,7 @@ impl Simulator {
     /// Closes: answers what is in flight, then returns.
     pub async fn close(self) {
         self.stop.cancel();
+        self.tasks.close();
         self.tasks.wait().await;
     }
 }

@@ -1,10 +1,11 @@
 //! The shop behind the simulated till: its sales, and how they come about and change. No I/O and no
 //! time of its own, so a seed and a clock decide everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use super::SimulatorSettings;
 
@@ -90,6 +91,26 @@ impl Sale {
     pub(super) fn is(&self, kind: SaleKind) -> bool {
         self.kind == kind
     }
+
+    /// What the vendor tells of a sale that it voids.
+    pub(super) fn id_and_time(&self) -> Value {
+        json!({"sale_id": self.sale_id, "updated_at": in_china(self.updated_at).to_rfc3339_opts(SecondsFormat::Millis, false)})
+    }
+}
+
+/// What became of a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Made,
+    Changed,
+    Voided,
+}
+
+/// Something that happened at the till, and the sale as it was then.
+#[derive(Debug, Clone)]
+pub(super) struct Happening {
+    pub(super) change: Change,
+    pub(super) sale: Sale,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -114,6 +135,8 @@ pub(super) struct Shop {
     sales: BTreeMap<String, Sale>,
     made: u64,
     last_change: DateTime<Utc>,
+    /// What nobody has posted yet; kept only while somebody posts.
+    happened: Option<VecDeque<Happening>>,
 }
 
 impl Shop {
@@ -126,6 +149,7 @@ impl Shop {
             sales: BTreeMap::new(),
             made: 0,
             last_change: now - span,
+            happened: None,
         };
         let history = i32::try_from(settings.history).unwrap_or(i32::MAX);
         for sale in 0..history {
@@ -138,6 +162,16 @@ impl Shop {
 
     pub(super) fn last_change(&self) -> DateTime<Utc> {
         self.last_change
+    }
+
+    /// From now on, what happens is kept until it is taken.
+    pub(super) fn keep_what_happens(&mut self) {
+        self.happened.get_or_insert_default();
+    }
+
+    /// What has happened since it was last asked for, in order.
+    pub(super) fn take_happened(&mut self) -> VecDeque<Happening> {
+        self.happened.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(super) fn ledger(&self) -> BTreeMap<String, LedgerEntry> {
@@ -217,7 +251,7 @@ impl Shop {
 
     /// A later discount of a tenth of what is still to pay.
     pub(super) fn correct(&mut self, sale_id: &str, now: DateTime<Utc>) -> bool {
-        self.change(sale_id, now, |sale| {
+        self.change(sale_id, now, Change::Changed, |sale| {
             let off = (sale.total_fen / 10).max(1);
             sale.discount_fen += off;
             sale.total_fen -= off;
@@ -226,7 +260,7 @@ impl Shop {
 
     /// The sale never happened.
     pub(super) fn void(&mut self, sale_id: &str, now: DateTime<Utc>) -> bool {
-        self.change(sale_id, now, |sale| sale.kind = SaleKind::Void)
+        self.change(sale_id, now, Change::Voided, |sale| sale.kind = SaleKind::Void)
     }
 
     /// The guest gets the money back: a record of its own with the same order number.
@@ -249,19 +283,35 @@ impl Shop {
         let at = self.moment(now);
         self.made += 1;
         let id = sale_id(self.made);
-        self.sales.insert(id.clone(), make(id.clone(), self.code.clone(), at));
+        let sale = make(id.clone(), self.code.clone(), at);
+        self.note(Change::Made, &sale);
+        self.sales.insert(id.clone(), sale);
         id
     }
 
-    /// Changes a record that is still a sale.
-    fn change(&mut self, sale_id: &str, now: DateTime<Utc>, change: impl FnOnce(&mut Sale)) -> bool {
-        let at = self.moment(now);
-        let Some(sale) = self.sales.get_mut(sale_id).filter(|sale| sale.kind == SaleKind::Sale) else {
+    /// Changes a record that is still a sale. No two versions of a sale have the same time.
+    fn change(
+        &mut self,
+        sale_id: &str,
+        now: DateTime<Utc>,
+        what: Change,
+        change: impl FnOnce(&mut Sale),
+    ) -> bool {
+        let Some(mut sale) = self.sales.get(sale_id).filter(|sale| sale.kind == SaleKind::Sale).cloned()
+        else {
             return false;
         };
-        change(sale);
-        sale.updated_at = at;
+        change(&mut sale);
+        sale.updated_at = self.moment(now.max(sale.updated_at + TimeDelta::milliseconds(1)));
+        self.note(what, &sale);
+        self.sales.insert(sale_id.to_owned(), sale);
         true
+    }
+
+    fn note(&mut self, change: Change, sale: &Sale) {
+        if let Some(happened) = &mut self.happened {
+            happened.push_back(Happening { change, sale: sale.clone() });
+        }
     }
 
     /// Times never run backwards, even if the machine's clock is set back.
