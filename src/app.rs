@@ -101,7 +101,14 @@ impl App {
         vendors: Vendors,
         lock: Option<files::Lock>,
     ) -> Self {
-        let context = Context::new(store, queue, vendors, settings.engine.clone(), settings.queue.clone());
+        let context = Context::new(
+            store,
+            queue,
+            vendors,
+            settings.engine.clone(),
+            settings.queue.clone(),
+            settings.webhooks.clone(),
+        );
         let test_waiters = Arc::new(Semaphore::new(settings.server.test_waiters_max));
         let parts = Parts {
             settings,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use zhilian_sync_jobs::settings::{EngineSettings, QueueSettings, VendorSettings};
+use zhilian_sync_jobs::settings::{EngineSettings, QueueSettings, VendorSettings, WebhookSettings};
 
 mod check;
 mod layers;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub queue: QueueSettings,
     /// The engine.
     pub engine: EngineSettings,
+    /// The inbox.
+    pub webhooks: WebhookSettings,
     /// Calls to vendors.
     pub vendors: VendorSettings,
     /// Signing in.
@@ -342,7 +344,7 @@ mod tests {
           `server.max_connections` (file `FILE`): invalid type: string "many", expected usize
           `engine.turn_secs` (environment `ZHILIAN__ENGINE__TURN_SECS`): `soon` is not a whole number
           `log.format` (environment `ZHILIAN__LOG__FORMAT`): unknown variant `xml`, expected `human` or `json`
-          `nothing.here` (environment `ZHILIAN__NOTHING__HERE`): unknown field `nothing`, expected one of `server`, `database`, `redis`, `vault`, `queue`, `engine`, `vendors`, `auth`, `log`
+          `nothing.here` (environment `ZHILIAN__NOTHING__HERE`): unknown field `nothing`, expected one of `server`, `database`, `redis`, `vault`, `queue`, `engine`, `webhooks`, `vendors`, `auth`, `log`
           `database.url` (environment `DATABASE_URL_FILE`): `DATABASE_URL` is given too; keep one of the two
           `server.address` (environment `PORT`): `http` is not a port number
           `database.url` (environment `DATABASE_URL`): not a database URL; expected `sqlite:PATH` or `postgres://user:password@host/name`

@@ -80,7 +80,8 @@ impl Square {
         settings.vendors.allow_networks = vec!["127.0.0.1/32".into()];
         let vendors = Vendors::new(&settings.vendors, store.store.clone()).unwrap();
         let queue = Queue::memory(&settings.queue);
-        let ctx = Context::new(store.store.clone(), queue, vendors, settings.engine, settings.queue);
+        let (engine, webhooks) = (settings.engine, settings.webhooks);
+        let ctx = Context::new(store.store.clone(), queue, vendors, engine, settings.queue, webhooks);
 
         let mut system = external_systems::blank(&store, "Square", SystemType::Pos, "square");
         system.sync_interval = None;

@@ -10,7 +10,7 @@ use zhilian_sync_store::{Clock, Store};
 use crate::backoff::RetryPolicy;
 use crate::outcome::JobError;
 use crate::queue::Queue;
-use crate::settings::{EngineSettings, QueueSettings};
+use crate::settings::{EngineSettings, QueueSettings, WebhookSettings};
 use crate::vendor::{Connection, ConnectionSpec, Vendors};
 
 /// The database, the queue, the vendors and the settings. Cheap to clone.
@@ -26,6 +26,8 @@ pub struct Context {
     pub engine: Arc<EngineSettings>,
     /// The queue's own settings, for its workers.
     pub queue_settings: Arc<QueueSettings>,
+    /// What the inbox may hold, and how its events are applied.
+    pub webhooks: Arc<WebhookSettings>,
     /// This process's name on the rows it claims.
     pub worker: Arc<str>,
 }
@@ -39,6 +41,7 @@ impl Context {
         vendors: Vendors,
         engine: EngineSettings,
         queue_settings: QueueSettings,
+        webhooks: WebhookSettings,
     ) -> Self {
         let worker = format!("{}-{}", std::process::id(), &store.clock().new_id().simple().to_string()[20..]);
         Self {
@@ -47,6 +50,7 @@ impl Context {
             vendors,
             engine: Arc::new(engine),
             queue_settings: Arc::new(queue_settings),
+            webhooks: Arc::new(webhooks),
             worker: worker.into(),
         }
     }

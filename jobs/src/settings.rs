@@ -117,3 +117,49 @@ pub struct VendorSettings {
     /// How much of a request or an answer is kept as a sample on the run.
     pub sample_bytes_max: usize,
 }
+
+/// Settings of the inbox: what is held in memory, what is kept of unverified events, how events are applied.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Verified events that wait for their commit at a time; more are answered with 503.
+    pub queue_rows_max: usize,
+    /// The bytes of those.
+    pub queue_bytes_max: usize,
+    /// The most events of one insert.
+    pub batch_rows_max: usize,
+    /// The most bytes of one insert; a single event may be larger.
+    pub batch_bytes_max: usize,
+    /// Inserts under way at a time: while one waits for the disk the next gathers.
+    pub commits_in_flight: usize,
+    /// The longest that a caller waits for its commit, even if its vendor would wait longer.
+    pub ack_deadline_max_ms: u64,
+    /// So long before a vendor gives up it has its answer: the time that the answer travels.
+    pub ack_margin_ms: u64,
+    /// Unverified events that are kept of one system; more are answered with 429.
+    pub quarantine_events_max: u32,
+    /// The bytes of those.
+    pub quarantine_bytes_max: u64,
+    /// Unverified events that are kept in all.
+    pub quarantine_events_total_max: u32,
+    /// The bytes of those.
+    pub quarantine_bytes_total_max: u64,
+    /// Unverified events that wait for their commit at a time.
+    pub quarantine_queue_rows_max: usize,
+    /// The bytes of those.
+    pub quarantine_queue_bytes_max: usize,
+    /// Unverified events that one address may send in a minute; more are answered with 429.
+    pub unverified_per_minute: u32,
+    /// How many of them may come at once.
+    pub unverified_burst: u32,
+    /// Addresses that are told apart; further ones share one allowance.
+    pub addresses_max: usize,
+    /// Systems whose settings and secrets are kept in memory.
+    pub systems_cached_max: usize,
+    /// Attempts to apply an event before it is dead.
+    pub attempts_max: u32,
+    /// The most events that a worker takes at a time.
+    pub apply_batch: u32,
+    /// How long the secret before counts beside a new one, unless the rotation says otherwise.
+    pub secret_overlap_hours: u32,
+}

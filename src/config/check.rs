@@ -123,11 +123,14 @@ fn check_times(settings: &Settings, wrong: &mut Wrong, was_set: &dyn Fn(&str) ->
     }
 }
 
+/// A setting, its value, the least and the most that it may be.
+type Count = (&'static str, u64, u64, u64);
+
 /// Numbers of which zero, or a fantastic amount, would stop everything.
 fn check_counts(settings: &Settings, wrong: &mut Wrong) {
     let (server, engine, vendors) = (&settings.server, &settings.engine, &settings.vendors);
     let (lanes, queue) = (&engine.concurrency, &settings.queue);
-    let counts: &[(&'static str, u64, u64, u64)] = &[
+    let counts: &[Count] = &[
         ("server.max_connections", server.max_connections as u64, 1, 1_000_000),
         ("server.request_timeout_secs", server.request_timeout_secs, 1, 3600),
         ("server.drain_secs", server.drain_secs, 0, 3600),
@@ -165,9 +168,38 @@ fn check_counts(settings: &Settings, wrong: &mut Wrong) {
         ("vendors.sample_bytes_max", vendors.sample_bytes_max as u64, 0, 1 << 20),
         ("auth.session_hours", settings.auth.session_hours.into(), 1, 8760),
     ];
-    for &(key, value, least, most) in counts {
+    for &(key, value, least, most) in counts.iter().chain(&webhook_counts(settings)) {
         if !(least..=most).contains(&value) {
             wrong.push((key, format!("`{value}` is not between `{least}` and `{most}`")));
         }
     }
+}
+
+/// The same for the inbox.
+fn webhook_counts(settings: &Settings) -> [Count; 20] {
+    let inbox = &settings.webhooks;
+    // A body that passes the door must fit into the queue behind it.
+    let body = settings.server.body_bytes_max as u64 + (64 << 10);
+    [
+        ("webhooks.queue_rows_max", inbox.queue_rows_max as u64, 1, 10_000_000),
+        ("webhooks.queue_bytes_max", inbox.queue_bytes_max as u64, body, 1 << 40),
+        ("webhooks.batch_rows_max", inbox.batch_rows_max as u64, 1, 5_000),
+        ("webhooks.batch_bytes_max", inbox.batch_bytes_max as u64, 1024, 256 << 20),
+        ("webhooks.commits_in_flight", inbox.commits_in_flight as u64, 1, 64),
+        ("webhooks.ack_deadline_max_ms", inbox.ack_deadline_max_ms, 100, 600_000),
+        ("webhooks.ack_margin_ms", inbox.ack_margin_ms, 0, 10_000),
+        ("webhooks.quarantine_events_max", inbox.quarantine_events_max.into(), 0, 1_000_000),
+        ("webhooks.quarantine_bytes_max", inbox.quarantine_bytes_max, 0, 1 << 40),
+        ("webhooks.quarantine_events_total_max", inbox.quarantine_events_total_max.into(), 0, 100_000_000),
+        ("webhooks.quarantine_bytes_total_max", inbox.quarantine_bytes_total_max, 0, 1 << 50),
+        ("webhooks.quarantine_queue_rows_max", inbox.quarantine_queue_rows_max as u64, 1, 1_000_000),
+        ("webhooks.quarantine_queue_bytes_max", inbox.quarantine_queue_bytes_max as u64, body, 1 << 40),
+        ("webhooks.unverified_per_minute", inbox.unverified_per_minute.into(), 1, 10_000_000),
+        ("webhooks.unverified_burst", inbox.unverified_burst.into(), 1, 10_000_000),
+        ("webhooks.addresses_max", inbox.addresses_max as u64, 1, 10_000_000),
+        ("webhooks.systems_cached_max", inbox.systems_cached_max as u64, 1, 10_000_000),
+        ("webhooks.attempts_max", inbox.attempts_max.into(), 1, 1000),
+        ("webhooks.apply_batch", inbox.apply_batch.into(), 1, 5_000),
+        ("webhooks.secret_overlap_hours", inbox.secret_overlap_hours.into(), 0, 8760),
+    ]
 }

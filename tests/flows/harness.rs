@@ -57,7 +57,8 @@ impl Flow {
         settings.engine.max_attempts = 3;
         let vendors = Vendors::new(&settings.vendors, store.store.clone()).unwrap();
         let queue = Queue::memory(&settings.queue);
-        let ctx = Context::new(store.store.clone(), queue, vendors, settings.engine, settings.queue);
+        let (engine, webhooks) = (settings.engine, settings.webhooks);
+        let ctx = Context::new(store.store.clone(), queue, vendors, engine, settings.queue, webhooks);
         let system = till(&store.store, "the till", &vendor.url());
         insert(&store.store, &system).await;
         Self { ctx, vendor, system, store, finished: false }
