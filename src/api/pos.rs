@@ -257,6 +257,7 @@ fn incoming(
         shop: None,
         occurred_at: new.transaction_time.map_or(now, |time| time.in_zone(zone)),
         version_at: None,
+        observed_at: None,
         deleted: false,
         raw,
     })

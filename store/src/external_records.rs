@@ -1,7 +1,8 @@
 //! The table `external_records`: payments, deliveries, ERP documents, reservations, each once.
 //!
 //! What has no table of its own is kept here by stream: a few columns to search by, the mapped fields
-//! as JSON. Which version of a record wins is told in [`crate::record_batches`].
+//! as JSON. Which version of a record wins is told in [`crate::record_batches`], how a webhook changes a
+//! status alone in [`crate::record_patches`].
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::QueryBuilder;
@@ -28,15 +29,27 @@ const HEAD: &str = "
         updated_at, deleted_at) ";
 const OVERWRITE: &str = "
     ON CONFLICT (system_id, stream, external_id) DO UPDATE SET
-        store_id = excluded.store_id, status = excluded.status, currency = excluded.currency,
-        amount = excluded.amount, occurred_at = excluded.occurred_at, data = excluded.data,
+        store_id = excluded.store_id, currency = excluded.currency, amount = excluded.amount,
+        occurred_at = excluded.occurred_at, data = excluded.data,
         sync_status = excluded.sync_status, version_at = excluded.version_at,
         observed_at = excluded.observed_at, content_hash = excluded.content_hash,
         sync_log_id = excluded.sync_log_id, raw = excluded.raw, updated_at = excluded.updated_at,
         deleted_at = excluded.deleted_at";
-const IF_NEWER: &str = "
-    WHERE external_records.content_hash <> excluded.content_hash
-      AND (external_records.version_at, external_records.observed_at) <= (excluded.version_at, excluded.observed_at)";
+/// The status that a newer patch told stays; a newer record puts its own back, even if it is otherwise
+/// known.
+const IF_NEWER: &str = ",
+        status = CASE
+            WHEN (external_records.status_version_at, external_records.status_observed_at)
+               > (excluded.version_at, excluded.observed_at) THEN external_records.status
+            ELSE excluded.status END
+    WHERE (external_records.version_at, external_records.observed_at) <= (excluded.version_at, excluded.observed_at)
+      AND (external_records.content_hash <> excluded.content_hash
+        OR (external_records.version_at < excluded.version_at
+            AND (external_records.deleted_at IS NULL) <> (excluded.deleted_at IS NULL))
+        OR (external_records.status_version_at < excluded.version_at
+            AND external_records.status IS DISTINCT FROM excluded.status))";
+const FORCED: &str = ",
+        status = excluded.status, status_version_at = NULL, status_observed_at = NULL";
 
 const RAISE_HEAD: &str = "
     UPDATE external_records SET version_at = seen.column4, observed_at = seen.column5 FROM (";
@@ -83,6 +96,9 @@ pub struct IncomingRecord {
     pub occurred_at: Option<DateTime<Utc>>,
     /// When the vendor changed it last, if the vendor tells.
     pub version_at: Option<DateTime<Utc>>,
+    /// When this record was heard of, if not with the batch: one batch may hold events that arrived at
+    /// different times.
+    pub observed_at: Option<DateTime<Utc>>,
     /// The vendor says that it is gone.
     pub deleted: bool,
     /// The mapped fields as JSON text.
@@ -120,9 +136,11 @@ pub struct ExternalRecord {
     pub version_at: DateTime<Utc>,
     /// When the vendor was asked, or when the webhook arrived.
     pub observed_at: DateTime<Utc>,
-    /// The version of a later change of its state alone.
+    /// The version of the last change of its state alone.
     pub status_version_at: Option<DateTime<Utc>>,
-    /// SHA-256 of its content.
+    /// When that change was heard of.
+    pub status_observed_at: Option<DateTime<Utc>>,
+    /// SHA-256 of the content of the last full record.
     pub content_hash: Vec<u8>,
     /// The run that wrote this content.
     pub sync_log_id: Option<RunId>,
@@ -152,7 +170,7 @@ impl ExternalRecord {
             }
         };
         let now = batch.clock.now();
-        let observed_at = batch.observed_at.trunc_subsecs(3);
+        let observed_at = new.observed_at.unwrap_or(batch.observed_at).trunc_subsecs(3);
         let mut row = Self {
             id: batch.clock.new_id(),
             system_id: batch.system_id,
@@ -168,6 +186,7 @@ impl ExternalRecord {
             version_at: version_at.unwrap_or(observed_at),
             observed_at,
             status_version_at: None,
+            status_observed_at: None,
             content_hash: Vec::new(),
             sync_log_id: batch.sync_log_id,
             raw: clean(new.raw),
@@ -199,8 +218,8 @@ impl NewRow for ExternalRecord {
     fn key(&self) -> Key<'_> {
         Key { stream: &self.stream, external_id: &self.external_id }
     }
-    fn version_at(&self) -> DateTime<Utc> {
-        self.version_at
+    fn version(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+        (self.version_at, self.observed_at)
     }
     fn raw(&self) -> &str {
         &self.raw
@@ -249,9 +268,7 @@ impl RecordTable for Table {
         // cost each connection megabytes.
         Ok(on_tx!(tx, |ex| {
             let mut query = insert_rows!(rows);
-            if !batch.force {
-                query.push(IF_NEWER);
-            }
+            query.push(if batch.force { FORCED } else { IF_NEWER });
             query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
         })?)
     }

@@ -1,7 +1,8 @@
 //! The table `pos_transactions`: every sale, refund and void of every till, once.
 //!
 //! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), the API one at a time
-//! ([`insert_one`]); which version of a record wins is told in [`crate::record_batches`].
+//! ([`insert_one`]); which version of a record wins is told in [`crate::record_batches`], how a webhook
+//! changes a transaction's type alone in [`crate::record_patches`].
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::QueryBuilder;
@@ -29,8 +30,7 @@ const HEAD: &str = "
         created_at, updated_at, deleted_at) ";
 const OVERWRITE: &str = "
     ON CONFLICT (system_id, pos_transaction_id) DO UPDATE SET
-        store_id = excluded.store_id, pos_order_number = excluded.pos_order_number,
-        transaction_type = excluded.transaction_type, currency = excluded.currency,
+        store_id = excluded.store_id, pos_order_number = excluded.pos_order_number, currency = excluded.currency,
         subtotal = excluded.subtotal, tax = excluded.tax, discount = excluded.discount, total = excluded.total,
         payment_method = excluded.payment_method, items = excluded.items,
         customer_info = excluded.customer_info, customer_phone = excluded.customer_phone,
@@ -38,9 +38,20 @@ const OVERWRITE: &str = "
         version_at = excluded.version_at, observed_at = excluded.observed_at,
         content_hash = excluded.content_hash, sync_log_id = excluded.sync_log_id, raw = excluded.raw,
         updated_at = excluded.updated_at, deleted_at = excluded.deleted_at";
-const IF_NEWER: &str = "
-    WHERE pos_transactions.content_hash <> excluded.content_hash
-      AND (pos_transactions.version_at, pos_transactions.observed_at) <= (excluded.version_at, excluded.observed_at)";
+/// The type that a newer patch told stays; a newer record puts its own back, even if it is otherwise known.
+const IF_NEWER: &str = ",
+        transaction_type = CASE
+            WHEN (pos_transactions.status_version_at, pos_transactions.status_observed_at)
+               > (excluded.version_at, excluded.observed_at) THEN pos_transactions.transaction_type
+            ELSE excluded.transaction_type END
+    WHERE (pos_transactions.version_at, pos_transactions.observed_at) <= (excluded.version_at, excluded.observed_at)
+      AND (pos_transactions.content_hash <> excluded.content_hash
+        OR (pos_transactions.version_at < excluded.version_at
+            AND (pos_transactions.deleted_at IS NULL) <> (excluded.deleted_at IS NULL))
+        OR (pos_transactions.status_version_at < excluded.version_at
+            AND pos_transactions.transaction_type <> excluded.transaction_type))";
+const FORCED: &str = ",
+        transaction_type = excluded.transaction_type, status_version_at = NULL, status_observed_at = NULL";
 const UNLESS_THERE: &str = " ON CONFLICT (system_id, pos_transaction_id) DO NOTHING RETURNING *";
 
 const RAISE_HEAD: &str = "
@@ -102,6 +113,9 @@ pub struct IncomingTransaction {
     pub occurred_at: DateTime<Utc>,
     /// When the vendor changed it last, if the vendor tells.
     pub version_at: Option<DateTime<Utc>>,
+    /// When this record was heard of, if not with the batch: one batch may hold events that arrived at
+    /// different times.
+    pub observed_at: Option<DateTime<Utc>>,
     /// The vendor says that it is gone.
     pub deleted: bool,
     /// The whole record as JSON text.
@@ -149,9 +163,11 @@ pub struct PosTransaction {
     pub version_at: DateTime<Utc>,
     /// When the vendor was asked, or when the webhook arrived.
     pub observed_at: DateTime<Utc>,
-    /// The version of a later change of its state alone.
+    /// The version of the last change of its state alone.
     pub status_version_at: Option<DateTime<Utc>>,
-    /// SHA-256 of its content.
+    /// When that change was heard of.
+    pub status_observed_at: Option<DateTime<Utc>>,
+    /// SHA-256 of the content of the last full record.
     pub content_hash: Vec<u8>,
     /// The run that wrote this content.
     pub sync_log_id: Option<RunId>,
@@ -181,7 +197,7 @@ impl PosTransaction {
             }
         };
         let now = batch.clock.now();
-        let observed_at = batch.observed_at.trunc_subsecs(3);
+        let observed_at = new.observed_at.unwrap_or(batch.observed_at).trunc_subsecs(3);
         let mut row = Self {
             id: batch.clock.new_id(),
             system_id: batch.system_id,
@@ -203,6 +219,7 @@ impl PosTransaction {
             version_at: version_at.unwrap_or(observed_at),
             observed_at,
             status_version_at: None,
+            status_observed_at: None,
             content_hash: Vec::new(),
             sync_log_id: batch.sync_log_id,
             raw: clean(new.raw),
@@ -240,8 +257,8 @@ impl NewRow for PosTransaction {
     fn key(&self) -> Key<'_> {
         Key { stream: "", external_id: &self.pos_transaction_id }
     }
-    fn version_at(&self) -> DateTime<Utc> {
-        self.version_at
+    fn version(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+        (self.version_at, self.observed_at)
     }
     fn raw(&self) -> &str {
         &self.raw
@@ -295,10 +312,7 @@ impl RecordTable for Table {
         // cost each connection megabytes.
         Ok(on_tx!(tx, |ex| {
             let mut query = insert_rows!(rows);
-            query.push(OVERWRITE);
-            if !batch.force {
-                query.push(IF_NEWER);
-            }
+            query.push(OVERWRITE).push(if batch.force { FORCED } else { IF_NEWER });
             query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
         })?)
     }

@@ -14,6 +14,12 @@
 //! observation of the same version wins. Equal content changes nothing, but a newer version of equal
 //! content is remembered (`raise`): otherwise a slow poll could still bring back what
 //! came in between.
+//!
+//! A state that a webhook told alone ([`crate::record_patches`]) has a version of its own, which is
+//! compared with the record's in the same way: an older record overwrites everything but the state, a
+//! newer one everything. Content is compared with the last full record's, not with what a patch has
+//! made of it; so the record polled again changes nothing, and only a *newer* version of equal content
+//! puts back the state, or raises what a patch has buried.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +36,7 @@ use crate::pool::Tx;
 /// nobody's order numbers come near this.
 pub const EXTERNAL_ID_BYTES_MAX: usize = 512;
 
-/// Rows per statement: `SQLite` takes 32,766 values a statement and our widest row has 25.
+/// Rows per statement: `SQLite` takes 32,766 values a statement and our widest row has 29.
 pub(crate) const CHUNK_ROWS: usize = 1_000;
 
 /// Where a batch of records comes from and how it is to be written.
@@ -107,7 +113,8 @@ pub(crate) struct Key<'a> {
 /// A row as it is about to be written.
 pub(crate) trait NewRow: Send + Sync {
     fn key(&self) -> Key<'_>;
-    fn version_at(&self) -> DateTime<Utc>;
+    /// What decides which of two readings of a record wins: its version, then its observation.
+    fn version(&self) -> (DateTime<Utc>, DateTime<Utc>);
     fn raw(&self) -> &str;
 }
 
@@ -195,10 +202,11 @@ async fn write_chunk<T: RecordTable>(
     Ok(changed)
 }
 
-/// The newest version of every key, in the order of the keys; of equal versions the last given.
+/// The newest (version, observation) of every key, in the order of the keys; of equal ones the last
+/// given.
 fn newest_by_key<R: NewRow>(mut rows: Vec<R>) -> Vec<R> {
     // Stable, so rows of equal key and version stay in the order they were given.
-    rows.sort_by(|a, b| a.key().cmp(&b.key()).then(a.version_at().cmp(&b.version_at())));
+    rows.sort_by(|a, b| a.key().cmp(&b.key()).then(a.version().cmp(&b.version())));
     rows.reverse();
     rows.dedup_by(|later, kept| later.key() == kept.key());
     rows.reverse();
@@ -307,14 +315,15 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq)]
-    struct Row(&'static str, i64, &'static str);
+    struct Row(&'static str, (i64, i64), &'static str);
 
     impl NewRow for Row {
         fn key(&self) -> Key<'_> {
             Key { stream: "", external_id: self.0 }
         }
-        fn version_at(&self) -> DateTime<Utc> {
-            DateTime::from_timestamp_millis(self.1).unwrap()
+        fn version(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+            let time = |millis| DateTime::from_timestamp_millis(millis).unwrap();
+            (time(self.1.0), time(self.1.1))
         }
         fn raw(&self) -> &str {
             self.2
@@ -324,13 +333,20 @@ mod tests {
     #[test]
     fn a_batch_is_sorted_and_keeps_the_newest_of_each_key() {
         let rows = vec![
-            Row("b", 1, "old"),
-            Row("a", 5, "first of two alike"),
-            Row("b", 3, "newest"),
-            Row("b", 2, "late but older"),
-            Row("a", 5, "last of two alike"),
+            Row("b", (1, 9), "old"),
+            Row("a", (5, 1), "first of two alike"),
+            Row("b", (3, 1), "newest"),
+            Row("b", (2, 9), "late but older"),
+            Row("c", (7, 2), "the same version, observed later"),
+            Row("a", (5, 1), "last of two alike"),
+            Row("c", (7, 1), "the same version, observed earlier"),
         ];
-        assert_eq!(newest_by_key(rows), [Row("a", 5, "last of two alike"), Row("b", 3, "newest")]);
+        let newest = [
+            Row("a", (5, 1), "last of two alike"),
+            Row("b", (3, 1), "newest"),
+            Row("c", (7, 2), "the same version, observed later"),
+        ];
+        assert_eq!(newest_by_key(rows), newest);
     }
 
     #[test]

@@ -182,3 +182,29 @@ text_enum! {
         Void = "void",
     }
 }
+
+text_enum! {
+    /// What a supplier order is.
+    pub enum SupplierOrderType {
+        /// Goods come.
+        Purchase = "purchase",
+        /// Goods go back.
+        Return = "return",
+    }
+}
+
+text_enum! {
+    /// The state of a supplier order.
+    pub enum SupplierOrderStatus {
+        /// Sent to the supplier, not yet answered.
+        Pending = "pending",
+        /// The supplier has agreed.
+        Confirmed = "confirmed",
+        /// On its way.
+        Shipped = "shipped",
+        /// Arrived.
+        Delivered = "delivered",
+        /// Will not come.
+        Cancelled = "cancelled",
+    }
+}

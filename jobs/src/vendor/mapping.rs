@@ -215,6 +215,7 @@ impl TransactionFields {
             shop: text(self.shop.as_ref(), scope)?,
             occurred_at,
             version_at,
+            observed_at: None,
             deleted,
             raw: scope.record.to_string(),
         })
@@ -240,6 +241,7 @@ impl RecordFields {
             shop: text(self.shop.as_ref(), scope)?,
             occurred_at: time(self.occurred_at.as_ref(), scope)?,
             version_at: time(self.version_at.as_ref(), scope)?,
+            observed_at: None,
             deleted: flag(self.deleted.as_ref(), scope)?,
             data: json(self.data.as_ref(), scope)?.unwrap_or_else(|| "{}".to_owned()),
             raw: scope.record.to_string(),

@@ -94,6 +94,7 @@ pub(crate) fn transaction(id: &str, total: i64) -> IncomingTransaction {
         shop: None,
         occurred_at: at(0),
         version_at: None,
+        observed_at: None,
         deleted: false,
         raw: format!(r#"{{"id":"{id}","total":{total}}}"#),
     }
@@ -110,6 +111,7 @@ pub(crate) fn record(id: &str, amount: i64) -> IncomingRecord {
         shop: None,
         occurred_at: Some(at(0)),
         version_at: None,
+        observed_at: None,
         deleted: false,
         data: format!(r#"{{"method":"card","amount":{amount}}}"#),
         raw: format!(r#"{{"id":"{id}","amount":{amount}}}"#),

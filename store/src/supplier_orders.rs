@@ -1,0 +1,439 @@
+//! The table `supplier_orders`: every purchase from a supplier and every return to one, once.
+//!
+//! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), the API one at a time
+//! ([`insert_one`]); which version of a record wins is told in [`crate::record_batches`], how a
+//! webhook changes a state alone in [`crate::record_patches`]. An order is known by its number, which
+//! people use too; the vendor's own id of it is kept beside.
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::ids::{RunId, SystemId};
+use crate::money::Currency;
+use crate::on_tx;
+use crate::pool::Tx;
+use crate::record_batches::{
+    self, Batch, ContentHash, Key, NewRow, RecordTable, RefusedRecord, Upserted, check_id, check_time, clean,
+    clean_option,
+};
+use crate::text_enum::{SupplierOrderStatus, SupplierOrderType, SyncStatus};
+
+mod list;
+
+pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, find_by_number, get, list, tally};
+
+use list::FIND_BY_NUMBER;
+#[cfg(feature = "testing")]
+pub(crate) use list::STATEMENTS;
+
+const HEAD: &str = "
+    INSERT INTO supplier_orders (id, system_id, store_id, order_number, external_order_id, supplier_id,
+        supplier_name, order_type, status, currency, subtotal, tax, shipping, total, items, delivery_info,
+        sync_status, order_date, expected_delivery, actual_delivery, tracking_number, version_at, observed_at,
+        content_hash, sync_log_id, raw, created_at, updated_at, deleted_at) ";
+const OVERWRITE: &str = "
+    ON CONFLICT (system_id, order_number) DO UPDATE SET
+        store_id = excluded.store_id, external_order_id = excluded.external_order_id,
+        supplier_id = excluded.supplier_id, supplier_name = excluded.supplier_name,
+        order_type = excluded.order_type, currency = excluded.currency, subtotal = excluded.subtotal,
+        tax = excluded.tax, shipping = excluded.shipping, total = excluded.total, items = excluded.items,
+        delivery_info = excluded.delivery_info, sync_status = excluded.sync_status,
+        order_date = excluded.order_date, expected_delivery = excluded.expected_delivery,
+        version_at = excluded.version_at, observed_at = excluded.observed_at,
+        content_hash = excluded.content_hash, sync_log_id = excluded.sync_log_id, raw = excluded.raw,
+        updated_at = excluded.updated_at, deleted_at = excluded.deleted_at";
+/// What a newer patch told stays. And a record that tells no delivery or no tracking number does not
+/// take away the one that is known, unless it puts the order into another state than it was delivered in.
+const IF_NEWER: &str = ",
+        status = CASE
+            WHEN (supplier_orders.status_version_at, supplier_orders.status_observed_at)
+               > (excluded.version_at, excluded.observed_at) THEN supplier_orders.status
+            ELSE excluded.status END,
+        actual_delivery = CASE
+            WHEN (supplier_orders.status_version_at, supplier_orders.status_observed_at)
+               > (excluded.version_at, excluded.observed_at)
+                THEN COALESCE(supplier_orders.actual_delivery, excluded.actual_delivery)
+            WHEN supplier_orders.status = excluded.status
+                THEN COALESCE(excluded.actual_delivery, supplier_orders.actual_delivery)
+            ELSE excluded.actual_delivery END,
+        tracking_number = CASE
+            WHEN (supplier_orders.status_version_at, supplier_orders.status_observed_at)
+               > (excluded.version_at, excluded.observed_at)
+                THEN COALESCE(supplier_orders.tracking_number, excluded.tracking_number)
+            ELSE COALESCE(excluded.tracking_number, supplier_orders.tracking_number) END
+    WHERE (supplier_orders.version_at, supplier_orders.observed_at) <= (excluded.version_at, excluded.observed_at)
+      AND (supplier_orders.content_hash <> excluded.content_hash
+        OR (supplier_orders.version_at < excluded.version_at
+            AND (supplier_orders.deleted_at IS NULL) <> (excluded.deleted_at IS NULL))
+        OR (supplier_orders.status_version_at < excluded.version_at
+            AND supplier_orders.status <> excluded.status))";
+const FORCED: &str = ",
+        status = excluded.status, status_version_at = NULL, status_observed_at = NULL,
+        actual_delivery = excluded.actual_delivery, tracking_number = excluded.tracking_number";
+const UNLESS_THERE: &str = " ON CONFLICT (system_id, order_number) DO NOTHING RETURNING *";
+
+const RAISE_HEAD: &str = "
+    UPDATE supplier_orders SET version_at = seen.column3, observed_at = seen.column4 FROM (";
+const RAISE_TAIL: &str = ") AS seen
+    WHERE supplier_orders.order_number = seen.column1
+      AND supplier_orders.content_hash = seen.column2
+      AND supplier_orders.version_at < seen.column3
+      AND supplier_orders.system_id = ";
+
+/// One supplier order as a vendor reported it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncomingSupplierOrder {
+    /// The number of the order; unique within a system.
+    pub order_number: String,
+    /// The vendor's own id of it.
+    pub external_order_id: Option<String>,
+    /// The vendor's id of the supplier.
+    pub supplier_id: Option<String>,
+    /// What the supplier is called.
+    pub supplier_name: Option<String>,
+    /// Purchase or return.
+    pub order_type: SupplierOrderType,
+    /// How far it is.
+    pub status: SupplierOrderStatus,
+    /// The currency of the amounts.
+    pub currency: Currency,
+    /// Before tax and shipping, in minor units.
+    pub subtotal: i64,
+    /// In minor units.
+    pub tax: i64,
+    /// In minor units.
+    pub shipping: i64,
+    /// What is to be paid, in minor units.
+    pub total: i64,
+    /// The lines of the order as JSON text.
+    pub items: Option<String>,
+    /// Where and how it is delivered, as JSON text.
+    pub delivery: Option<String>,
+    /// Where it can be followed.
+    pub tracking_number: Option<String>,
+    /// The vendor's shop id; the system's store map makes it a store.
+    pub shop: Option<String>,
+    /// When it was ordered.
+    pub order_date: DateTime<Utc>,
+    /// When it is to arrive.
+    pub expected_delivery: Option<DateTime<Utc>>,
+    /// When it arrived.
+    pub actual_delivery: Option<DateTime<Utc>>,
+    /// When the vendor changed it last, if the vendor tells.
+    pub version_at: Option<DateTime<Utc>>,
+    /// When this order was heard of, if not with the batch: one batch may hold events that arrived at
+    /// different times.
+    pub observed_at: Option<DateTime<Utc>>,
+    /// The vendor says that it is gone.
+    pub deleted: bool,
+    /// The whole order as JSON text.
+    pub raw: String,
+}
+
+/// A row of `supplier_orders`.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct SupplierOrder {
+    /// Our id.
+    pub id: Uuid,
+    /// The system that reported it.
+    pub system_id: SystemId,
+    /// The store it belongs to; `None` when the shop is unknown and the system chain-wide.
+    pub store_id: Option<String>,
+    /// The number of the order; unique within a system.
+    pub order_number: String,
+    /// The vendor's own id of it.
+    pub external_order_id: Option<String>,
+    /// The vendor's id of the supplier.
+    pub supplier_id: Option<String>,
+    /// What the supplier is called.
+    pub supplier_name: Option<String>,
+    /// Purchase or return.
+    pub order_type: SupplierOrderType,
+    /// How far it is.
+    pub status: SupplierOrderStatus,
+    /// The currency of the amounts.
+    pub currency: Currency,
+    /// Before tax and shipping, in minor units.
+    pub subtotal: i64,
+    /// In minor units.
+    pub tax: i64,
+    /// In minor units.
+    pub shipping: i64,
+    /// What is to be paid, in minor units.
+    pub total: i64,
+    /// The lines of the order as JSON text.
+    pub items: Option<String>,
+    /// Where and how it is delivered, as JSON text.
+    pub delivery_info: Option<String>,
+    /// Whether it is in step with its vendor.
+    pub sync_status: SyncStatus,
+    /// When it was ordered.
+    pub order_date: DateTime<Utc>,
+    /// When it is to arrive.
+    pub expected_delivery: Option<DateTime<Utc>>,
+    /// When it arrived.
+    pub actual_delivery: Option<DateTime<Utc>>,
+    /// Where it can be followed.
+    pub tracking_number: Option<String>,
+    /// The vendor's own time of its last change, or the time it was observed.
+    pub version_at: DateTime<Utc>,
+    /// When the vendor was asked, or when the webhook arrived.
+    pub observed_at: DateTime<Utc>,
+    /// The version of the last change of its state alone.
+    pub status_version_at: Option<DateTime<Utc>>,
+    /// When that change was heard of.
+    pub status_observed_at: Option<DateTime<Utc>>,
+    /// SHA-256 of the content of the last full record.
+    pub content_hash: Vec<u8>,
+    /// The run that wrote this content.
+    pub sync_log_id: Option<RunId>,
+    /// The whole order as JSON text.
+    pub raw: String,
+    /// When the row was made.
+    pub created_at: DateTime<Utc>,
+    /// When its content changed last.
+    pub updated_at: DateTime<Utc>,
+    /// When the vendor said that it is gone.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+/// The times of an order, as both databases can keep them.
+struct Times {
+    ordered: DateTime<Utc>,
+    expected: Option<DateTime<Utc>>,
+    delivered: Option<DateTime<Utc>>,
+    version: Option<DateTime<Utc>>,
+}
+
+impl Times {
+    /// Checks everything that can make an order impossible to keep: its keys and its times.
+    fn check(new: &IncomingSupplierOrder) -> Result<Self, String> {
+        check_id(&new.order_number)?;
+        new.external_order_id.as_deref().map_or(Ok(()), check_id)?;
+        let option = |name, time: Option<_>| time.map(|time| check_time(name, time)).transpose();
+        Ok(Self {
+            ordered: check_time("order_date", new.order_date)?,
+            expected: option("expected_delivery", new.expected_delivery)?,
+            delivered: option("actual_delivery", new.actual_delivery)?,
+            version: option("version_at", new.version_at)?,
+        })
+    }
+}
+
+impl SupplierOrder {
+    /// The row that a record becomes, or why it cannot be stored.
+    fn prepare(batch: &Batch<'_>, mut new: IncomingSupplierOrder) -> Result<Self, RefusedRecord> {
+        new.external_order_id = new.external_order_id.filter(|id| !id.is_empty());
+        let times = Times::check(&new).map_err(|reason| {
+            let key = Key { stream: "", external_id: &new.order_number };
+            record_batches::refuse(key, reason, &new.raw)
+        })?;
+        let now = batch.clock.now();
+        let observed_at = new.observed_at.unwrap_or(batch.observed_at).trunc_subsecs(3);
+        let mut row = Self {
+            id: batch.clock.new_id(),
+            system_id: batch.system_id,
+            store_id: batch.stores.store_of(new.shop.as_deref()).map(str::to_owned),
+            order_number: clean(new.order_number),
+            external_order_id: clean_option(new.external_order_id),
+            supplier_id: clean_option(new.supplier_id),
+            supplier_name: clean_option(new.supplier_name),
+            order_type: new.order_type,
+            status: new.status,
+            currency: new.currency,
+            subtotal: new.subtotal,
+            tax: new.tax,
+            shipping: new.shipping,
+            total: new.total,
+            items: clean_option(new.items),
+            delivery_info: clean_option(new.delivery),
+            sync_status: SyncStatus::Success,
+            order_date: times.ordered,
+            expected_delivery: times.expected,
+            actual_delivery: times.delivered,
+            tracking_number: clean_option(new.tracking_number),
+            version_at: times.version.unwrap_or(observed_at),
+            observed_at,
+            status_version_at: None,
+            status_observed_at: None,
+            content_hash: Vec::new(),
+            sync_log_id: batch.sync_log_id,
+            raw: clean(new.raw),
+            created_at: now,
+            updated_at: now,
+            deleted_at: new.deleted.then_some(now),
+        };
+        row.content_hash = row.hash_content();
+        Ok(row)
+    }
+
+    /// Of what the vendor said, not of when we heard it.
+    fn hash_content(&self) -> Vec<u8> {
+        let millis = |time: Option<DateTime<Utc>>| time.map_or(i64::MIN, |time| time.timestamp_millis());
+        ContentHash::new()
+            .option(self.store_id.as_deref())
+            .option(self.external_order_id.as_deref())
+            .option(self.supplier_id.as_deref())
+            .option(self.supplier_name.as_deref())
+            .text(self.order_type.as_str())
+            .text(self.status.as_str())
+            .text(self.currency.as_str())
+            .number(self.subtotal)
+            .number(self.tax)
+            .number(self.shipping)
+            .number(self.total)
+            .option(self.items.as_deref())
+            .option(self.delivery_info.as_deref())
+            .number(self.order_date.timestamp_millis())
+            .number(millis(self.expected_delivery))
+            .number(millis(self.actual_delivery))
+            .option(self.tracking_number.as_deref())
+            .number(i64::from(self.deleted_at.is_some()))
+            .text(&self.raw)
+            .finish()
+    }
+}
+
+impl NewRow for SupplierOrder {
+    fn key(&self) -> Key<'_> {
+        Key { stream: "", external_id: &self.order_number }
+    }
+    fn version(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+        (self.version_at, self.observed_at)
+    }
+    fn raw(&self) -> &str {
+        &self.raw
+    }
+}
+
+/// A statement that inserts rows; what a conflict does is pushed by the caller.
+macro_rules! insert_rows {
+    ($rows:expr) => {{
+        let mut query = QueryBuilder::new(HEAD);
+        query.push_values($rows, |mut values, row: &SupplierOrder| {
+            values
+                .push_bind(row.id)
+                .push_bind(row.system_id)
+                .push_bind(row.store_id.as_deref())
+                .push_bind(row.order_number.as_str())
+                .push_bind(row.external_order_id.as_deref())
+                .push_bind(row.supplier_id.as_deref())
+                .push_bind(row.supplier_name.as_deref())
+                .push_bind(row.order_type)
+                .push_bind(row.status)
+                .push_bind(row.currency)
+                .push_bind(row.subtotal)
+                .push_bind(row.tax)
+                .push_bind(row.shipping)
+                .push_bind(row.total)
+                .push_bind(row.items.as_deref())
+                .push_bind(row.delivery_info.as_deref())
+                .push_bind(row.sync_status)
+                .push_bind(row.order_date)
+                .push_bind(row.expected_delivery)
+                .push_bind(row.actual_delivery)
+                .push_bind(row.tracking_number.as_deref())
+                .push_bind(row.version_at)
+                .push_bind(row.observed_at)
+                .push_bind(row.content_hash.as_slice())
+                .push_bind(row.sync_log_id)
+                .push_bind(row.raw.as_str())
+                .push_bind(row.created_at)
+                .push_bind(row.updated_at)
+                .push_bind(row.deleted_at);
+        });
+        query
+    }};
+}
+
+/// The table, for [`record_batches`].
+struct Table;
+
+impl RecordTable for Table {
+    type Row = SupplierOrder;
+
+    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[SupplierOrder]) -> Result<u64, StoreError> {
+        // Not persistent: every number of rows is a text of its own, and keeping them prepared would
+        // cost each connection megabytes.
+        Ok(on_tx!(tx, |ex| {
+            let mut query = insert_rows!(rows);
+            query.push(OVERWRITE).push(if batch.force { FORCED } else { IF_NEWER });
+            query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
+        })?)
+    }
+
+    async fn raise(tx: &mut Tx, batch: &Batch<'_>, rows: &[SupplierOrder]) -> Result<(), StoreError> {
+        Ok(on_tx!(tx, |ex| {
+            let mut query = QueryBuilder::new(RAISE_HEAD);
+            query.push_values(rows, |mut values, row| {
+                values
+                    .push_bind(row.order_number.as_str())
+                    .push_bind(row.content_hash.as_slice())
+                    .push_bind(row.version_at)
+                    .push_bind(row.observed_at);
+            });
+            query.push(RAISE_TAIL).push_bind(batch.system_id);
+            query.build().persistent(false).execute(ex).await.map(drop)
+        })?)
+    }
+}
+
+/// Writes orders; one that cannot be stored fails them all with [`StoreError::Refused`].
+pub async fn upsert_batch(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    orders: Vec<IncomingSupplierOrder>,
+) -> Result<Upserted, StoreError> {
+    let rows = orders.into_iter().map(|order| SupplierOrder::prepare(&batch, order));
+    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(as_refused)?;
+    record_batches::upsert::<Table>(tx, &batch, rows).await
+}
+
+/// Writes orders; those that cannot be stored are given back, the others are written.
+pub async fn upsert_batch_isolating(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    orders: Vec<IncomingSupplierOrder>,
+) -> Result<(Upserted, Vec<RefusedRecord>), StoreError> {
+    let mut rows = Vec::with_capacity(orders.len());
+    let mut impossible = Vec::new();
+    for order in orders {
+        match SupplierOrder::prepare(&batch, order) {
+            Ok(row) => rows.push(row),
+            Err(refused) => impossible.push(refused),
+        }
+    }
+    let (upserted, refused) = record_batches::upsert_isolating::<Table>(tx, &batch, rows).await?;
+    impossible.extend(refused);
+    Ok((upserted, impossible))
+}
+
+/// Creates an order unless the system has one of this number; gives the row that is there now, and
+/// whether it is new.
+pub async fn insert_one(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    order: IncomingSupplierOrder,
+) -> Result<(SupplierOrder, bool), StoreError> {
+    let row = SupplierOrder::prepare(&batch, order).map_err(as_refused)?;
+    let inserted: Option<SupplierOrder> = on_tx!(tx, |ex| {
+        let mut query = insert_rows!([&row]);
+        query.push(UNLESS_THERE);
+        query.build_query_as().fetch_optional(ex).await
+    })?;
+    if let Some(inserted) = inserted {
+        return Ok((inserted, true));
+    }
+    let there = on_tx!(tx, |ex| sqlx::query_as(FIND_BY_NUMBER)
+        .bind(row.system_id)
+        .bind(row.order_number)
+        .fetch_one(ex)
+        .await)?;
+    Ok((there, false))
+}
+
+fn as_refused(refused: RefusedRecord) -> StoreError {
+    StoreError::Refused(sqlx::Error::Encode(refused.reason.into()))
+}
