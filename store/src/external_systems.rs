@@ -16,7 +16,7 @@ use crate::ids::{SystemId, UserId};
 use crate::money::Currency;
 use crate::pool::{Store, Tx};
 use crate::text_enum::{SyncStatus, SystemStatus, SystemType};
-use crate::{on_read, on_tx, on_write};
+use crate::{on_read, on_tx, on_write, webhook_events};
 
 mod list;
 mod outcome;
@@ -24,7 +24,9 @@ mod secrets;
 
 pub use list::{Filter, list};
 pub use outcome::{Health, record_outcome};
-pub use secrets::{credentials, set_credentials, set_webhook_secrets, webhook_secrets};
+pub use secrets::{
+    credentials, set_credentials, set_webhook_secrets, webhook_secrets, webhook_secrets_valid_at,
+};
 
 /// A row of `external_systems`. Secrets stay sealed; see [`credentials`].
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -58,6 +60,8 @@ pub struct ExternalSystem {
     pub sealed_credentials: Option<Vec<u8>>,
     /// The webhook secrets, sealed as one.
     pub sealed_webhook_secrets: Option<Vec<u8>>,
+    /// Which webhook secrets end, and when; a name that is not here has no end.
+    pub webhook_secret_expiries: Json<BTreeMap<String, DateTime<Utc>>>,
     /// The names of the credentials that are set; the values are sealed.
     pub credential_names: Json<BTreeMap<String, bool>>,
     /// `signature`, or `none` where an admin gave up verification.
@@ -138,6 +142,7 @@ pub fn blank(store: &Store, name: &str, system_type: SystemType, provider: &str)
         webhook_url: None,
         sealed_credentials: None,
         sealed_webhook_secrets: None,
+        webhook_secret_expiries: Json(BTreeMap::new()),
         credential_names: Json(BTreeMap::new()),
         webhook_verification: "signature".into(),
         config: Json(Map::new()),
@@ -162,9 +167,9 @@ pub fn blank(store: &Store, name: &str, system_type: SystemType, provider: &str)
 const INSERT: &str = "INSERT INTO external_systems (id, name, type, provider, version, status, paused, \
     paused_note, store_id, store_map, api_endpoint, webhook_url, sealed_credentials, sealed_webhook_secrets, \
     credential_names, webhook_verification, config, timezone, currency, sync_enabled, sync_interval, sync_cron, \
-    next_sync_at, next_slot_at, consecutive_failures, created_by, created_at, updated_at) \
+    next_sync_at, next_slot_at, consecutive_failures, created_by, created_at, updated_at, webhook_secret_expiries) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-    $22, $23, $24, 0, $25, $26, $26)";
+    $22, $23, $24, 0, $25, $26, $26, $27)";
 
 /// Writes a new row.
 pub async fn insert(tx: &mut Tx, system: &ExternalSystem) -> Result<(), StoreError> {
@@ -195,6 +200,7 @@ pub async fn insert(tx: &mut Tx, system: &ExternalSystem) -> Result<(), StoreErr
         .bind(system.next_slot_at)
         .bind(system.created_by)
         .bind(system.created_at)
+        .bind(&system.webhook_secret_expiries)
         .execute(ex)
         .await
         .map(drop))?;
@@ -206,7 +212,7 @@ const SAVE: &str = "UPDATE external_systems SET name = $3, provider = $4, store_
     credential_names = $11, webhook_verification = $12, config = $13, timezone = $14, currency = $15, \
     sync_enabled = $16, sync_interval = $17, sync_cron = $18, paused = $19, paused_note = $20, \
     status = COALESCE($21, status), next_sync_at = $22, next_slot_at = $23, updated_at = $24, \
-    version = version + 1 WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
+    webhook_secret_expiries = $25, version = version + 1 WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
 
 /// Writes a changed configuration, if nobody changed it since `system` was read; a conflict otherwise.
 ///
@@ -243,6 +249,7 @@ pub async fn save(
         .bind(system.next_sync_at)
         .bind(system.next_slot_at)
         .bind(now)
+        .bind(&system.webhook_secret_expiries)
         .execute(ex)
         .await
         .map(|done| done.rows_affected()))?;
@@ -265,6 +272,13 @@ pub async fn find(store: &Store, id: SystemId) -> Result<Option<ExternalSystem>,
 /// The system with this id; a deleted or unknown one is not found.
 pub async fn get(store: &Store, id: SystemId) -> Result<ExternalSystem, StoreError> {
     find(store, id).await?.ok_or_else(|| StoreError::NotFound(format!("system `{id}`")))
+}
+
+const VERSION: &str = "SELECT version FROM external_systems WHERE id = $1 AND deleted_at IS NULL";
+
+/// Its version now, to ask whether a cached reading still holds; `None` when it is deleted or unknown.
+pub async fn find_version(store: &Store, id: SystemId) -> Result<Option<i64>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_scalar(VERSION).bind(id).fetch_optional(ex).await)?)
 }
 
 const DUE: &str = "SELECT * FROM external_systems WHERE next_sync_at <= $1 AND deleted_at IS NULL \
@@ -299,11 +313,14 @@ pub async fn advance(
 
 const DELETE: &str = "UPDATE external_systems SET deleted_at = $3, updated_at = $3, version = version + 1, \
     sealed_credentials = NULL, sealed_webhook_secrets = NULL, credential_names = $4, config = $4, \
-    sync_enabled = FALSE, next_sync_at = NULL, next_slot_at = NULL \
+    webhook_secret_expiries = $4, sync_enabled = FALSE, next_sync_at = NULL, next_slot_at = NULL \
     WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
 
-/// Deletes a system: secrets and settings are wiped, its records stay. Cancel its runs first.
+/// Deletes a system: secrets and settings are wiped, its records stay, webhook events that wait are dead.
+/// Cancel its runs first.
 pub async fn delete(tx: &mut Tx, system: &ExternalSystem, now: DateTime<Utc>) -> Result<(), StoreError> {
+    // Events before the system, as whoever applies them does it.
+    webhook_events::bury_of_system(tx, system.id, now).await?;
     let empty = Json(Map::new());
     let affected = on_tx!(tx, |ex| sqlx::query(DELETE)
         .bind(system.id)
@@ -355,6 +372,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("external_systems::INSERT", INSERT),
     ("external_systems::SAVE", SAVE),
     ("external_systems::FIND", FIND),
+    ("external_systems::VERSION", VERSION),
     ("external_systems::DUE", DUE),
     ("external_systems::ADVANCE", ADVANCE),
     ("external_systems::RECORD_SUCCESS", outcome::RECORD_SUCCESS),

@@ -44,3 +44,7 @@ id! {
     /// A row of `sessions`.
     SessionId
 }
+id! {
+    /// A row of `webhook_events`: one delivered event.
+    EventId
+}

@@ -20,10 +20,13 @@ pub mod installation;
 
 pub mod external_systems;
 pub mod sync_logs;
+pub mod webhook_events;
 
 pub mod external_records;
 pub mod pos_transactions;
 pub mod record_batches;
+pub mod record_patches;
+pub mod supplier_orders;
 pub mod sync_cursors;
 pub mod sync_failures;
 
@@ -40,10 +43,13 @@ pub mod testing;
 
 pub use clock::Clock;
 pub use error::StoreError;
-pub use ids::{RunId, SessionId, SystemId, UserId};
+pub use ids::{EventId, RunId, SessionId, SystemId, UserId};
 pub use money::Currency;
 pub use pool::{DatabaseKind, Pool, PoolOptions, Store, Tx};
-pub use text_enum::{Lane, Role, SyncStatus, SystemStatus, SystemType, TransactionType, Trigger};
+pub use text_enum::{
+    Lane, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType, TransactionType,
+    Trigger,
+};
 pub use vault::Vault;
 
 /// Every fixed statement with its name, for the test that asks both databases to describe them.
@@ -54,8 +60,11 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         installation::STATEMENTS,
         external_systems::STATEMENTS,
         sync_logs::STATEMENTS,
+        webhook_events::STATEMENTS,
         external_records::STATEMENTS,
         pos_transactions::STATEMENTS,
+        supplier_orders::STATEMENTS,
+        record_patches::STATEMENTS,
         sync_cursors::STATEMENTS,
         sync_failures::STATEMENTS,
         events::STATEMENTS,

@@ -27,6 +27,7 @@ mod due;
 mod enqueue;
 mod finish;
 mod list;
+mod minute;
 
 pub use claim::{Claim, claim, fence, progress};
 pub use due::{
@@ -35,6 +36,7 @@ pub use due::{
 pub use enqueue::{Active, NewRun, ask_again, find_active, hurry, insert};
 pub use finish::{AttemptError, Ending, cancel, cancel_all_of, finish, give_back, retry};
 pub use list::{Filter, Tally, list, slots, tally};
+pub use minute::{APPLY_WEBHOOKS, LogMinute, log_minute, minute_id};
 
 /// A row of `sync_logs`.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -171,4 +173,5 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("sync_logs::due::PURGE", due::PURGE),
     ("sync_logs::list::TALLY", list::TALLY),
     ("sync_logs::list::SLOTS", list::SLOTS),
+    ("sync_logs::minute::LOG_MINUTE", minute::LOG_MINUTE),
 ];

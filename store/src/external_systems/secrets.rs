@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::types::Json;
 
@@ -33,13 +34,26 @@ pub fn webhook_secrets(store: &Store, system: &ExternalSystem) -> Result<Secrets
     open(store, system.sealed_webhook_secrets.as_deref(), &ExternalSystem::webhook_secrets_aad(system.id))
 }
 
-/// Puts webhook secrets into a row that is about to be inserted or saved; an empty map removes them.
+/// The webhook secrets that count at a time: those without an end, and those whose end is not past.
+pub fn webhook_secrets_valid_at(
+    store: &Store,
+    system: &ExternalSystem,
+    at: DateTime<Utc>,
+) -> Result<Secrets, StoreError> {
+    let mut secrets = webhook_secrets(store, system)?;
+    secrets.retain(|name, _| system.webhook_secret_expiries.get(name).is_none_or(|end| at <= *end));
+    Ok(secrets)
+}
+
+/// Puts webhook secrets into a row that is about to be inserted or saved; an empty map removes them. A
+/// secret that goes takes its end with it, so that a later one of its name does not inherit it.
 pub fn set_webhook_secrets(
     store: &Store,
     system: &mut ExternalSystem,
     secrets: &Secrets,
 ) -> Result<(), StoreError> {
     system.sealed_webhook_secrets = seal(store, secrets, &ExternalSystem::webhook_secrets_aad(system.id))?;
+    system.webhook_secret_expiries.retain(|name, _| secrets.contains_key(name));
     Ok(())
 }
 
