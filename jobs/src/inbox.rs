@@ -1,0 +1,153 @@
+//! The inbox: where webhooks are verified, kept and answered, and later applied.
+//!
+//! *In*: [`Inbox::receive`] finds the system (`systems`), verifies the raw bytes, and waits for the commit
+//! that its event shares with others (`commit`); what cannot be verified goes another way, with allowances
+//! for each address and quotas for each system (`addresses`, `quarantine`). After a commit the lane `hooks` is rung
+//! (`ring`). *Mending*: [`Inbox::reverify`] and [`Inbox::release`].
+//!
+//! The promise: a vendor is told "accepted" only after its event is a committed row. Everything that waits is
+//! counted, in rows and in bytes, and nobody waits for longer than its vendor would.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+use zhilian_sync_store::{SystemId, SystemType};
+
+use crate::context::Context;
+use crate::settings::WebhookSettings;
+
+mod addresses;
+mod commit;
+mod quarantine;
+mod receive;
+mod reverify;
+mod ring;
+mod systems;
+
+pub use reverify::{Released, Reverified};
+
+use addresses::Addresses;
+use commit::{CommitQueue, Limits};
+use ring::Ringer;
+use systems::Systems;
+
+/// Receives webhooks. One per process that answers requests; cheap to clone.
+#[derive(Clone)]
+pub struct Inbox(Arc<Inner>);
+
+struct Inner {
+    ctx: Context,
+    settings: WebhookSettings,
+    systems: Systems,
+    verified: Arc<CommitQueue>,
+    unverified: Arc<CommitQueue>,
+    quota: Arc<quarantine::Freed>,
+    addresses: Addresses,
+    ringer: Ringer,
+}
+
+/// A request that a vendor made, as it came.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The system that the path names.
+    pub system: SystemId,
+    /// The type that the path names.
+    pub system_type: SystemType,
+    /// In capitals.
+    pub method: String,
+    /// As it was asked for, from the first `/` on, without the query.
+    pub path: String,
+    /// As it was sent, without `?`; empty for none. It may hold a secret.
+    pub query: String,
+    /// Names in small letters.
+    pub headers: HeaderMap,
+    /// The bytes that a signature is made over.
+    pub body: Bytes,
+    /// Where it came from.
+    pub address: IpAddr,
+    /// The origin that vendors know this service by, as `https://sync.example.com`; empty for none.
+    pub public_url: Arc<str>,
+}
+
+/// Why a request gets no reply in its vendor's own words: they are not known yet, or there are none for this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// There is no such system, or it is deleted.
+    #[error("no system has this address")]
+    Unknown,
+    /// The path names another type than the system has.
+    #[error("the system is of another type than the path says")]
+    WrongType,
+    /// The vendor knows no handshake that is made like this.
+    #[error("events are posted; nothing else is expected here")]
+    Method,
+    /// The database does not answer, or more waits than may wait. Nothing is promised to be kept.
+    #[error("the service is overloaded")]
+    Busy,
+    /// The address has sent too much that could not be verified.
+    #[error("too many requests from this address could not be verified")]
+    TooMany,
+    /// The system's settings or secrets cannot be read; the log says why.
+    #[error("the system's settings have mistakes")]
+    Misconfigured,
+    /// The database refuses this event and takes others.
+    #[error("the event cannot be stored")]
+    NotStorable,
+}
+
+impl Inbox {
+    /// Starts the tasks that commit and ring. After `stop` what waits is still committed and nothing new is
+    /// taken: cancel it when the last request is answered.
+    #[must_use]
+    pub fn start(ctx: &Context, settings: &WebhookSettings, stop: CancellationToken) -> Self {
+        let verified = CommitQueue::new(Limits {
+            rows_max: settings.queue_rows_max,
+            bytes_max: settings.queue_bytes_max,
+            batch_rows_max: settings.batch_rows_max,
+            batch_bytes_max: settings.batch_bytes_max,
+        });
+        let unverified = CommitQueue::new(Limits {
+            rows_max: settings.quarantine_queue_rows_max,
+            bytes_max: settings.quarantine_queue_bytes_max,
+            batch_rows_max: settings.batch_rows_max,
+            batch_bytes_max: settings.batch_bytes_max,
+        });
+        let ringer = Ringer::start(ctx.queue.clone(), ctx.clock().clone(), stop.clone());
+        let quota = Arc::<quarantine::Freed>::default();
+        for _ in 0..settings.commits_in_flight.max(1) {
+            tokio::spawn(commit::run(verified.clone(), ctx.store.clone(), ringer.clone(), stop.clone()));
+        }
+        let keeper = quarantine::Keeper::new(ctx.store.clone(), settings, quota.clone());
+        tokio::spawn(quarantine::run(unverified.clone(), keeper, stop));
+        Self(Arc::new(Inner {
+            ctx: ctx.clone(),
+            settings: settings.clone(),
+            systems: Systems::new(ctx, settings.systems_cached_max),
+            verified,
+            unverified,
+            quota,
+            addresses: Addresses::new(settings),
+            ringer,
+        }))
+    }
+
+    /// How many inserts have been committed: far fewer than events, when many come at a time.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.0.verified.commits()
+    }
+
+    /// How many verified events wait for their commit.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.verified.waiting()
+    }
+
+    /// Asks for a ring of the lane `hooks`, which somebody else waits for.
+    pub fn ring(&self) {
+        self.0.ringer.ring();
+    }
+}
