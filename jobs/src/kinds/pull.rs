@@ -10,7 +10,7 @@ use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
 use zhilian_sync_store::sync_failures::{self, Failing, FailureStage, NewFailure};
 use zhilian_sync_store::sync_logs::{self, Counts};
-use zhilian_sync_store::{SyncStatus, external_records, pos_transactions};
+use zhilian_sync_store::{SyncStatus, external_records, pos_transactions, supplier_orders};
 
 use crate::context::Context;
 use crate::enqueue::PullParameters;
@@ -118,8 +118,9 @@ impl Pull<'_> {
         if let Some(suspect) = &self.reading.suspect {
             let transactions = mapped.transactions.iter().map(|one| (Some(one.occurred_at), one.version_at));
             let records = mapped.records.iter().map(|one| (one.occurred_at, one.version_at));
-            let shown =
-                transactions.chain(records).any(|(occurred, version)| suspect.is_shown_by(occurred, version));
+            let orders = mapped.orders.iter().map(|one| (Some(one.order_date), one.version_at));
+            let mut all = transactions.chain(records).chain(orders);
+            let shown = all.any(|(occurred, version)| suspect.is_shown_by(occurred, version));
             self.position.shifted |= shown;
         }
         mapped
@@ -140,13 +141,14 @@ impl Pull<'_> {
 
     /// Stores one page in one transaction; the counts of the run with it.
     async fn write_page(&self, page: &Page, mapped: Mapped) -> Result<Counts, JobError> {
-        let Mapped { transactions, records, failures, skipped } = mapped;
+        let Mapped { transactions, records, orders, failures, skipped } = mapped;
         let mut failed: Vec<NewFailure> = failures.into_iter().map(not_mapped).collect();
         let versions = transactions.iter().map(|transaction| transaction.version_at);
-        let latest = versions.chain(records.iter().map(|record| record.version_at)).flatten().max();
+        let versions = versions.chain(records.iter().map(|record| record.version_at));
+        let latest = versions.chain(orders.iter().map(|order| order.version_at)).flatten().max();
         let ids = transactions.iter().map(|transaction| &transaction.external_id);
-        let stored: Vec<String> =
-            ids.chain(records.iter().map(|record| &record.external_id)).cloned().collect();
+        let ids = ids.chain(records.iter().map(|record| &record.external_id));
+        let stored: Vec<String> = ids.chain(orders.iter().map(|order| &order.order_number)).cloned().collect();
         let (name, run) = (self.attempt.run.sync_type.as_str(), self.attempt.run.id);
         let batch = Batch {
             system_id: self.reading.system,
@@ -160,6 +162,8 @@ impl Pull<'_> {
         let (_, refused) = pos_transactions::upsert_batch_isolating(&mut tx, batch, transactions).await?;
         failed.extend(refused.into_iter().map(NewFailure::from));
         let (_, refused) = external_records::upsert_batch_isolating(&mut tx, batch, records).await?;
+        failed.extend(refused.into_iter().map(NewFailure::from));
+        let (_, refused) = supplier_orders::upsert_batch_isolating(&mut tx, batch, orders).await?;
         failed.extend(refused.into_iter().map(NewFailure::from));
         let counts = self.add(page, &failed, skipped);
         let clock = self.ctx.clock();

@@ -13,7 +13,7 @@ use serde_json::Value;
 use zhilian_sync_store::Currency;
 
 use super::manifest::{Manifest, ManifestError, ManifestErrors};
-use super::mapping::{Mapped, Surroundings};
+use super::mapping::{Mapped, Optional, Surroundings};
 
 /// A manifest without mistakes.
 #[derive(Debug)]
@@ -85,6 +85,7 @@ pub fn replay(
         currency: Currency::CNY,
         zone: Tz::Asia__Shanghai,
         asked_at,
+        optional: Optional::default(),
     };
     Ok(stream.mapping.map(records, &around))
 }

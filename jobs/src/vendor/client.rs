@@ -5,6 +5,7 @@
 
 mod call;
 mod connect;
+mod fetch;
 mod outcome;
 mod probe;
 
@@ -27,7 +28,7 @@ use super::catalog::Catalog;
 use super::guard::Allow;
 use super::manifest::stream::window_slots;
 use super::manifest::{Manifest, ManifestErrors, PagingStyle, Stream};
-use super::mapping::{Mapped, Surroundings};
+use super::mapping::{Mapped, Optional, Surroundings};
 use super::paging::{self, PageToken, Turned};
 use super::redact::Redactor;
 use super::template::{self, Slots};
@@ -270,6 +271,7 @@ impl Connection {
             currency: self.currency,
             zone: self.timezone,
             asked_at: page.asked_at,
+            optional: Optional::default(),
         };
         let mut mapped = stream.mapping.map(&page.records, &around);
         for failure in &mut mapped.failures {

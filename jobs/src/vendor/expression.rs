@@ -79,6 +79,11 @@ impl Expression {
         &self.source
     }
 
+    /// Whether it looks at what has this name.
+    pub(crate) fn reads(&self, name: &str) -> bool {
+        self.wants.contains_key(name)
+    }
+
     /// The value of the expression for these bindings.
     pub(crate) fn evaluate(&self, bindings: &[(&str, &Value)]) -> Result<Value, String> {
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));

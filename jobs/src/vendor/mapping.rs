@@ -5,6 +5,7 @@
 pub(super) mod compile;
 mod convert;
 mod field;
+mod order;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -12,10 +13,16 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use zhilian_sync_store::external_records::IncomingRecord;
 use zhilian_sync_store::pos_transactions::IncomingTransaction;
+use zhilian_sync_store::supplier_orders::IncomingSupplierOrder;
 use zhilian_sync_store::{Currency, TransactionType};
 
-use self::field::{Field, Scope};
+pub(super) use self::compile::to_json;
+pub(super) use self::field::{Field, Scope};
+use self::order::OrderFields;
 use super::expression::Expression;
+
+/// The data of a record whose mapping declares none.
+const NO_DATA: &str = "{}";
 
 /// How the records of one stream become ours.
 #[derive(Debug)]
@@ -29,6 +36,7 @@ pub(crate) struct Mapping {
 enum Fields {
     Transaction(Box<TransactionFields>),
     Record(Box<RecordFields>),
+    Order(Box<OrderFields>),
 }
 
 #[derive(Debug)]
@@ -71,6 +79,8 @@ pub struct Mapped {
     pub transactions: Vec<IncomingTransaction>,
     /// For `external_records`.
     pub records: Vec<IncomingRecord>,
+    /// For `supplier_orders`.
+    pub orders: Vec<IncomingSupplierOrder>,
     /// For `sync_failures`.
     pub failures: Vec<RecordFailure>,
     /// Records that the manifest's `when` leaves out.
@@ -95,6 +105,47 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) currency: Currency,
     pub(crate) zone: Tz,
     pub(crate) asked_at: DateTime<Utc>,
+    pub(crate) optional: Optional,
+}
+
+/// What a record may leave out: an absent total is zero, an absent time is that of asking. A pull never
+/// allows it, since a list of records without them is read at the wrong place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Optional {
+    pub(crate) total: bool,
+    pub(crate) occurred_at: bool,
+}
+
+impl Surroundings<'_> {
+    fn scope<'v>(&'v self, record: &'v Value) -> Scope<'v> {
+        Scope { record, item: record, config: self.config, currency: self.currency, zone: self.zone }
+    }
+}
+
+impl Mapped {
+    /// How many records there are to store.
+    #[must_use]
+    pub fn storable(&self) -> usize {
+        self.transactions.len() + self.records.len() + self.orders.len()
+    }
+
+    /// Adds what became of other records.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.transactions.append(&mut other.transactions);
+        self.records.append(&mut other.records);
+        self.orders.append(&mut other.orders);
+        self.failures.append(&mut other.failures);
+        self.skipped += other.skipped;
+    }
+
+    /// The vendor's text of every record.
+    pub(super) fn raws_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let transactions = self.transactions.iter_mut().map(|transaction| &mut transaction.raw);
+        let records = self.records.iter_mut().map(|record| &mut record.raw);
+        let orders = self.orders.iter_mut().map(|order| &mut order.raw);
+        let failures = self.failures.iter_mut().map(|failure| &mut failure.raw);
+        transactions.chain(records).chain(orders).chain(failures)
+    }
 }
 
 impl Mapping {
@@ -122,13 +173,7 @@ impl Mapping {
         if !record.is_object() {
             return Err((None, format!("expected a record in braces, found {}", convert::kind(record))));
         }
-        let scope = Scope {
-            record,
-            item: record,
-            config: around.config,
-            currency: around.currency,
-            zone: around.zone,
-        };
+        let scope = around.scope(record);
         if let Some(when) = &self.when {
             let bindings = [("record", record), ("config", around.config)];
             match when.holds(&bindings) {
@@ -155,14 +200,60 @@ impl Mapping {
             Fields::Record(fields) => {
                 mapped.records.push(fields.map(id.clone(), scope, around).map_err(failed)?);
             }
+            Fields::Order(fields) => {
+                mapped.orders.push(fields.map(id.clone(), scope, around).map_err(failed)?);
+            }
         }
         Ok(())
     }
 
-    fn id(&self, scope: Scope<'_>) -> Result<String, String> {
+    /// Tombstones of records that are all told in full. Nothing where one of them is not: it would blank
+    /// out what is there.
+    pub(crate) fn tombstones(&self, records: &[Value], around: &Surroundings<'_>) -> Option<Mapped> {
+        let mut mapped = Mapped::default();
+        for record in records {
+            let scope = record.is_object().then(|| around.scope(record))?;
+            let id = self.id(scope).ok()?;
+            match &self.fields {
+                Fields::Transaction(fields) => {
+                    let told = |found: Result<bool, String>| found.is_ok_and(|told| told).then_some(());
+                    told(fields.total.minor(scope).map(|total| total.is_some()))?;
+                    told(fields.occurred_at.time(scope).map(|at| at.is_some()))?;
+                    let transaction = fields.map(id, scope, around).ok()?;
+                    mapped.transactions.push(IncomingTransaction { deleted: true, ..transaction });
+                }
+                Fields::Record(fields) => {
+                    let record = fields.map(id, scope, around).ok()?;
+                    let told = record.status.is_some() || record.amount.is_some() || record.data != NO_DATA;
+                    told.then_some(())?;
+                    mapped.records.push(IncomingRecord { deleted: true, ..record });
+                }
+                Fields::Order(fields) => {
+                    fields.is_whole(scope).then_some(())?;
+                    let order = fields.map(id, scope, around).ok()?;
+                    mapped.orders.push(IncomingSupplierOrder { deleted: true, ..order });
+                }
+            }
+        }
+        Some(mapped)
+    }
+
+    /// When the vendor changed the record, if it tells.
+    pub(super) fn version_at(&self, scope: Scope<'_>) -> Result<Option<DateTime<Utc>>, String> {
+        let field = match &self.fields {
+            Fields::Transaction(fields) => &fields.version_at,
+            Fields::Record(fields) => &fields.version_at,
+            Fields::Order(fields) => &fields.version_at,
+        };
+        time(field.as_ref(), scope)
+    }
+
+    /// The vendor's id of a record.
+    pub(super) fn id(&self, scope: Scope<'_>) -> Result<String, String> {
         let field = match &self.fields {
             Fields::Transaction(fields) => &fields.external_id,
             Fields::Record(fields) => &fields.external_id,
+            Fields::Order(fields) => &fields.order_number,
         };
         field
             .id(scope)?
@@ -185,12 +276,13 @@ impl TransactionFields {
         let missing = |field: &Field| field.reason("there is no value");
         let total = match self.total.minor(scope)? {
             Some(total) => total,
-            None if deleted => 0,
+            None if deleted || around.optional.total => 0,
             None => return Err(missing(&self.total)),
         };
         let occurred_at = match self.occurred_at.time(scope)? {
             Some(at) => at,
             None if deleted => version_at.unwrap_or(around.asked_at),
+            None if around.optional.occurred_at => around.asked_at,
             None => return Err(missing(&self.occurred_at)),
         };
         let transaction_type = match (&self.transaction_type, text(self.transaction_type.as_ref(), scope)?) {
@@ -243,7 +335,7 @@ impl RecordFields {
             version_at: time(self.version_at.as_ref(), scope)?,
             observed_at: None,
             deleted: flag(self.deleted.as_ref(), scope)?,
-            data: json(self.data.as_ref(), scope)?.unwrap_or_else(|| "{}".to_owned()),
+            data: json(self.data.as_ref(), scope)?.unwrap_or_else(|| NO_DATA.to_owned()),
             raw: scope.record.to_string(),
         })
     }
@@ -306,6 +398,7 @@ mod tests {
             currency: Currency::CNY,
             zone: chrono_tz::Asia::Shanghai,
             asked_at: DateTime::UNIX_EPOCH,
+            optional: Optional::default(),
         };
         manifest.stream("s").unwrap().mapping.map(std::slice::from_ref(record), &around)
     }

@@ -1,13 +1,16 @@
 //! The texts of a manifest that are filled in for every call: `{window.from}`, `{config.location_ids}`.
 //! A template that is exactly one placeholder keeps the JSON type of what stands there, so a list of
 //! the system's settings arrives in a body as a list. A member whose placeholder has no value is left
-//! out: the first page has no cursor.
+//! out: the first page has no cursor. The request for the record of a thin event reads the event:
+//! `{event.data.id}`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
+
+use super::path::Path;
 
 /// Text with placeholders; `{{` and `}}` are braces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +41,13 @@ pub(crate) enum Slot {
     Config(String),
     /// A credential of the system.
     Credential(String),
+    /// A place in the webhook event whose record is asked for.
+    Event(Path),
 }
 
 /// The names that may stand in braces, for error texts.
 const KNOWN: &str = "`window.from`, `window.to`, `page.size`, `page.number`, `page.offset`, `page.cursor`, \
-                     `config.<key>`, `credential.<name>`";
+                     `config.<key>`, `credential.<name>`, `event.<path>`";
 
 /// What the placeholders of one call stand for.
 #[derive(Default)]
@@ -55,6 +60,7 @@ pub(crate) struct Slots<'a> {
     pub(crate) page_cursor: Option<&'a str>,
     pub(crate) config: Option<&'a Map<String, Value>>,
     pub(crate) credentials: Option<&'a BTreeMap<String, SecretString>>,
+    pub(crate) event: Option<&'a Value>,
 }
 
 impl Slots<'_> {
@@ -70,6 +76,7 @@ impl Slots<'_> {
             Slot::Credential(name) => {
                 self.credentials?.get(name).map(|secret| Value::from(secret.expose_secret()))
             }
+            Slot::Event(path) => path.find(self.event?).filter(|value| !value.is_null()).cloned(),
         }
     }
 }
@@ -233,6 +240,7 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
         _ => match name.split_once('.') {
             Some(("config", key)) if !key.is_empty() => Slot::Config(key.to_owned()),
             Some(("credential", key)) if !key.is_empty() => Slot::Credential(key.to_owned()),
+            Some(("event", path)) => Slot::Event(Path::parse(path)?),
             _ => return Err(format!("`{{{name}}}` is not known; known are {KNOWN}")),
         },
     })
@@ -277,6 +285,20 @@ mod tests {
         let path = Template::parse("/shops/{config.shop}/orders").unwrap();
         assert_eq!(path.path(&slots).unwrap(), "/shops/a%2Fb%3Fc/orders");
         assert_eq!(Template::parse("{config.none}").unwrap().text(&slots), None);
+    }
+
+    #[test]
+    fn a_place_in_an_event_is_filled_in() {
+        let event = json!({"data": {"id": "a/../b?c", "no": 7, "gone": null}});
+        let slots = Slots { event: Some(&event), ..Slots::default() };
+        let path = |text: &str| Template::parse(text).unwrap().path(&slots);
+        assert_eq!(path("/orders/{event.data.id}").unwrap(), "/orders/a%2F..%2Fb%3Fc");
+        assert_eq!(path("/orders/{event.data.no}").unwrap(), "/orders/7");
+        assert_eq!(path("/orders/{event.data.gone}"), None);
+        assert_eq!(path("/orders/{event.data.none}"), None);
+        assert!(Template::parse("{event.}").unwrap_err().contains("is no path"));
+        let without = Slots::default();
+        assert_eq!(Template::parse("{event.data.no}").unwrap().text(&without), None);
     }
 
     #[test]

@@ -22,7 +22,11 @@ pub(super) fn check(manifest: &Manifest, problems: &Problems) {
     let requests =
         manifest.streams.iter().map(|stream| (format!("streams.{}.request", stream.name), &stream.request));
     let probe = manifest.probe.request.iter().map(|request| ("probe.request".to_owned(), request));
-    for (key, request) in requests.chain(probe) {
+    let ones = manifest
+        .streams
+        .iter()
+        .filter_map(|stream| Some((format!("streams.{}.one", stream.name), &stream.one.as_ref()?.request)));
+    for (key, request) in requests.chain(probe).chain(ones) {
         used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
         if let Some(limit) = &request.limit
             && !manifest.limits.contains_key(limit)
@@ -43,6 +47,16 @@ pub(super) fn check(manifest: &Manifest, problems: &Problems) {
                     key,
                     format!(
                         "`{{credential.{name}}}` is not declared; add `[credentials.{name}]` with a label"
+                    ),
+                );
+            }
+            Slot::Event(path) if !key.ends_with(".one") => {
+                problems.add(
+                    key,
+                    format!(
+                        "`{{event.{}}}` has no value here; only the request of a single record, \
+                         `[streams.<name>.one]`, is made for an event",
+                        path.as_str()
                     ),
                 );
             }

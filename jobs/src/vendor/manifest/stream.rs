@@ -41,6 +41,8 @@ pub struct Stream {
     pub(crate) answer: Answer,
     pub(crate) window: Option<WindowSpec>,
     pub(crate) mapping: Mapping,
+    /// How one record is asked for, after an event that only names it.
+    pub(crate) one: Option<One>,
 }
 
 impl Stream {
@@ -62,8 +64,19 @@ impl Stream {
 pub enum Target {
     /// `pos_transactions`.
     PosTransactions,
+    /// `supplier_orders`.
+    SupplierOrders,
     /// `external_records`.
     ExternalRecords,
+}
+
+impl Target {
+    /// The words of manifests.
+    pub(crate) const WORDS: [(&str, Self); 3] = [
+        ("pos_transactions", Self::PosTransactions),
+        ("supplier_orders", Self::SupplierOrders),
+        ("external_records", Self::ExternalRecords),
+    ];
 }
 
 /// One call.
@@ -88,11 +101,20 @@ impl Request {
             .map(|(name, template)| (name.as_str(), template))
     }
 
-    pub(super) fn slots(&self) -> Vec<&Slot> {
+    pub(in crate::vendor) fn slots(&self) -> Vec<&Slot> {
         let lists = self.query.iter().chain(&self.headers).flat_map(|(_, template)| template.slots());
         let body = self.body.iter().flat_map(JsonTemplate::slots);
         self.path.slots().chain(lists).chain(body).collect()
     }
+}
+
+/// How the record of a thin event is asked for.
+#[derive(Debug)]
+pub(crate) struct One {
+    pub(crate) request: Request,
+    /// Where the record is in the answer.
+    pub(crate) record: Vec<Path>,
+    pub(crate) success: Option<Expression>,
 }
 
 /// How one page leads to the next.

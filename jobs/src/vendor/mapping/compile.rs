@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::convert::TimeForm;
 use super::field::{Field, Form, Source, Unit, ValueTable};
+use super::order::OrderFields;
 use super::{Fields, Mapping, RecordFields, TransactionFields};
 use crate::vendor::manifest::Target;
 use crate::vendor::manifest::section::Section;
@@ -49,10 +50,33 @@ pub(in crate::vendor) fn read_mapping(section: &Section<'_>, target: Target) -> 
         Target::PosTransactions => {
             read_transaction(&fields, &defaults).map(|all| Fields::Transaction(Box::new(all)))
         }
+        Target::SupplierOrders => read_order(&fields, &defaults).map(|all| Fields::Order(Box::new(all))),
         Target::ExternalRecords => read_record(&fields, &defaults).map(|all| Fields::Record(Box::new(all))),
     };
     fields.finish();
     Some(Mapping { when, fields: read? })
+}
+
+/// Reads fields that stand in a route of a webhook, among its other keys.
+pub(in crate::vendor) struct RouteFields<'a> {
+    section: &'a Section<'a>,
+    defaults: Defaults,
+}
+
+impl<'a> RouteFields<'a> {
+    pub(in crate::vendor) fn new(section: &'a Section<'a>) -> Self {
+        let time = read_time_form(section, "time_form").unwrap_or(TimeForm::Any);
+        let zone = section.parsed("time_zone", read_zone);
+        Self { section, defaults: Defaults { unit: None, time, zone } }
+    }
+
+    pub(in crate::vendor) fn text(&self, key: &'static str) -> Option<Field> {
+        read_field(self.section, key, Expected::Text, &self.defaults)
+    }
+
+    pub(in crate::vendor) fn time(&self, key: &'static str) -> Option<Field> {
+        read_field(self.section, key, Expected::Time, &self.defaults)
+    }
 }
 
 fn read_transaction(fields: &Section<'_>, defaults: &Defaults) -> Option<TransactionFields> {
@@ -96,6 +120,36 @@ fn read_record(fields: &Section<'_>, defaults: &Defaults) -> Option<RecordFields
         deleted: field("deleted", Expected::Flag),
         data: field("data", Expected::Json),
         external_id: external_id?,
+    };
+    Some(rest)
+}
+
+fn read_order(fields: &Section<'_>, defaults: &Defaults) -> Option<OrderFields> {
+    let field = |key, expected| read_field(fields, key, expected, defaults);
+    let needed = |key, expected, fix| fields.required(key, field(key, expected), fix);
+    let order_number = needed("order_number", Expected::Text, "name the number of the order");
+    let total = needed("total", Expected::Money, "name what is to be paid");
+    let rest = OrderFields {
+        external_id: field("external_id", Expected::Text),
+        supplier_id: field("supplier_id", Expected::Text),
+        supplier_name: field("supplier_name", Expected::Text),
+        order_type: field("order_type", Expected::Text),
+        status: field("status", Expected::Text),
+        currency: field("currency", Expected::Text),
+        subtotal: field("subtotal", Expected::Money),
+        tax: field("tax", Expected::Money),
+        shipping: field("shipping", Expected::Money),
+        items: field("items", Expected::Json),
+        delivery: field("delivery", Expected::Json),
+        tracking_number: field("tracking_number", Expected::Text),
+        shop: field("shop", Expected::Text),
+        order_date: field("order_date", Expected::Time),
+        expected_delivery: field("expected_delivery", Expected::Time),
+        actual_delivery: field("actual_delivery", Expected::Time),
+        version_at: field("version_at", Expected::Time),
+        deleted: field("deleted", Expected::Flag),
+        order_number: order_number?,
+        total: total?,
     };
     Some(rest)
 }
@@ -289,7 +343,7 @@ fn form_of(expected: Expected, unit: Option<Unit>, defaults: &Defaults) -> Resul
     })
 }
 
-fn to_json(value: &toml::Value) -> Value {
+pub(in crate::vendor) fn to_json(value: &toml::Value) -> Value {
     match value {
         toml::Value::String(text) => Value::String(text.clone()),
         toml::Value::Integer(whole) => Value::from(*whole),

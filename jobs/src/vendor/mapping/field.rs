@@ -75,25 +75,25 @@ pub(super) struct ValueTable {
 
 /// What a field may look at.
 #[derive(Clone, Copy)]
-pub(super) struct Scope<'v> {
+pub(crate) struct Scope<'v> {
     /// The whole record.
-    pub(super) record: &'v Value,
+    pub(crate) record: &'v Value,
     /// The element of a list that is being read, else the record.
-    pub(super) item: &'v Value,
-    pub(super) config: &'v Value,
-    pub(super) currency: Currency,
-    pub(super) zone: Tz,
+    pub(crate) item: &'v Value,
+    pub(crate) config: &'v Value,
+    pub(crate) currency: Currency,
+    pub(crate) zone: Tz,
 }
 
 impl Field {
     /// As text; U+0000 is replaced, because PostgreSQL refuses it.
-    pub(super) fn text(&self, scope: Scope<'_>) -> Result<Option<String>, String> {
+    pub(in crate::vendor) fn text(&self, scope: Scope<'_>) -> Result<Option<String>, String> {
         let text = self.word(scope)?;
         Ok(text.map(|text| convert::without_nul(&text).into_owned()))
     }
 
     /// As an id: exact, so nothing in it is replaced.
-    pub(super) fn id(&self, scope: Scope<'_>) -> Result<Option<String>, String> {
+    pub(in crate::vendor) fn id(&self, scope: Scope<'_>) -> Result<Option<String>, String> {
         let Some(id) = self.word(scope)? else {
             return Ok(None);
         };
@@ -126,7 +126,7 @@ impl Field {
     }
 
     /// As a time, in milliseconds.
-    pub(super) fn time(&self, scope: Scope<'_>) -> Result<Option<DateTime<Utc>>, String> {
+    pub(in crate::vendor) fn time(&self, scope: Scope<'_>) -> Result<Option<DateTime<Utc>>, String> {
         let Some(value) = self.value(scope)? else {
             return Ok(None);
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::format::{Item, StrftimeItems};
 use chrono_tz::Tz;
 
-use super::{Answer, Pagination, PagingStyle, Request, Stream, Target, TimeFormat, WindowSpec};
+use super::{Answer, One, Pagination, PagingStyle, Request, Stream, Target, TimeFormat, WindowSpec};
 use crate::vendor::manifest::section::Section;
 use crate::vendor::mapping;
 use crate::vendor::template::{JsonTemplate, Slot};
@@ -25,12 +25,10 @@ pub(in crate::vendor::manifest) fn read_stream(
     section: Section<'_>,
     position_ttl: Duration,
 ) -> Option<Stream> {
-    let targets =
-        [("pos_transactions", Target::PosTransactions), ("external_records", Target::ExternalRecords)];
     let target = section.required(
         "target",
-        section.choice("target", &targets),
-        "expected `pos_transactions` or `external_records`",
+        section.choice("target", &Target::WORDS),
+        "expected `pos_transactions`, `supplier_orders` or `external_records`",
     );
     let title = section.text("title").unwrap_or(name).to_owned();
     let request = section
@@ -55,6 +53,7 @@ pub(in crate::vendor::manifest) fn read_stream(
     let failure_share_max = section.share("failure_share_max").unwrap_or(FAILURE_SHARE_DEFAULT);
     let pages_max = section.whole("pages_max", 1..=1_000_000).unwrap_or(PAGES_MAX_DEFAULT);
     let position_ttl = section.secs("position_ttl_secs", 0..=30 * DAY_SECS).unwrap_or(position_ttl);
+    let one = section.section("one").and_then(read_one);
     if let (Some(request), Some(pagination)) = (&request, &pagination) {
         check_paging(&section, request, pagination, window.as_ref());
     }
@@ -75,10 +74,37 @@ pub(in crate::vendor::manifest) fn read_stream(
         answer: answer?,
         window,
         mapping: mapping?,
+        one,
     })
 }
 
+fn read_one(section: Section<'_>) -> Option<One> {
+    let request = read_request_keys(&section);
+    let record = section.required(
+        "record",
+        section.paths("record"),
+        "give the path of the record in the answer; `.` is the answer itself",
+    );
+    let success = section.expression("success", &["status", "body"]);
+    for slot in request.iter().flat_map(Request::slots) {
+        let page = matches!(slot, Slot::PageSize | Slot::PageNumber | Slot::PageOffset | Slot::PageCursor);
+        if page || matches!(slot, Slot::WindowFrom | Slot::WindowTo) {
+            let problem = "uses `{page.…}` or `{window.…}`, but one record has neither page nor window";
+            section.problem("path", problem);
+        }
+    }
+    section.finish();
+    Some(One { request: request?, record: record?, success })
+}
+
 pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<Request> {
+    let request = read_request_keys(&section);
+    section.finish();
+    request
+}
+
+/// The keys of a call, for a section that has others beside them.
+fn read_request_keys(section: &Section<'_>) -> Option<Request> {
     let methods = [("GET", true), ("POST", false)];
     let get = section.choice("method", &methods).unwrap_or(true);
     let path = section.required(
@@ -110,7 +136,6 @@ pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<
     if request.is_none() {
         let _ = (section.value("query"), section.value("headers"), section.value("limit"));
     }
-    section.finish();
     request
 }
 
