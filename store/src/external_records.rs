@@ -13,8 +13,8 @@ use crate::ids::{RunId, SystemId};
 use crate::money::Currency;
 use crate::pool::{Store, Tx};
 use crate::record_batches::{
-    self, Batch, ContentHash, Key, NewRow, RecordTable, RefusedRecord, Upserted, check_id, check_time, clean,
-    clean_option,
+    self, Batch, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, Upserted, check_id,
+    check_time, clean, clean_option,
 };
 use crate::text_enum::SyncStatus;
 use crate::{on_read, on_tx};
@@ -50,6 +50,9 @@ const IF_NEWER: &str = ",
             AND external_records.status IS DISTINCT FROM excluded.status))";
 const FORCED: &str = ",
         status = excluded.status, status_version_at = NULL, status_observed_at = NULL";
+
+/// The keys of the rows that changed.
+const CHANGED: &str = " RETURNING stream, external_id";
 
 const RAISE_HEAD: &str = "
     UPDATE external_records SET version_at = seen.column4, observed_at = seen.column5 FROM (";
@@ -263,13 +266,18 @@ struct Table;
 impl RecordTable for Table {
     type Row = ExternalRecord;
 
-    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[ExternalRecord]) -> Result<u64, StoreError> {
+    async fn write(
+        tx: &mut Tx,
+        batch: &Batch<'_>,
+        rows: &[ExternalRecord],
+    ) -> Result<Vec<RecordKey>, StoreError> {
         // Not persistent: every number of rows is a text of its own, and keeping them prepared would
         // cost each connection megabytes.
         Ok(on_tx!(tx, |ex| {
             let mut query = insert_rows!(rows);
             query.push(if batch.force { FORCED } else { IF_NEWER });
-            query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
+            query.push(CHANGED);
+            query.build_query_as().persistent(false).fetch_all(ex).await
         })?)
     }
 
@@ -301,6 +309,22 @@ pub async fn upsert_batch(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|refused| StoreError::Refused(sqlx::Error::Encode(refused.reason.into())))?;
     record_batches::upsert::<Table>(tx, &batch, rows).await
+}
+
+/// Writes records that are the work of several runs, each beside its own; one that cannot be stored fails
+/// them all with [`StoreError::Refused`]. Gives back the keys of those that changed.
+pub async fn upsert_of_runs(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    records: Vec<(RunId, IncomingRecord)>,
+) -> Result<Vec<RecordKey>, StoreError> {
+    let rows = records
+        .into_iter()
+        .map(|(run, record)| ExternalRecord::prepare(&Batch { sync_log_id: Some(run), ..batch }, record));
+    let rows = rows
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|refused| StoreError::Refused(sqlx::Error::Encode(refused.reason.into())))?;
+    record_batches::upsert_telling::<Table>(tx, &batch, rows).await
 }
 
 /// Writes records; those that cannot be stored are given back, the others are written.

@@ -13,8 +13,8 @@ use crate::ids::{RunId, SystemId};
 use crate::money::Currency;
 use crate::pool::{Store, Tx};
 use crate::record_batches::{
-    self, Batch, ContentHash, Key, NewRow, RecordTable, RefusedRecord, Upserted, check_id, check_time, clean,
-    clean_option,
+    self, Batch, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, Upserted, check_id,
+    check_time, clean, clean_option,
 };
 use crate::text_enum::{SyncStatus, TransactionType};
 use crate::{on_read, on_tx};
@@ -52,6 +52,8 @@ const IF_NEWER: &str = ",
             AND pos_transactions.transaction_type <> excluded.transaction_type))";
 const FORCED: &str = ",
         transaction_type = excluded.transaction_type, status_version_at = NULL, status_observed_at = NULL";
+/// The keys of the rows that changed.
+const CHANGED: &str = " RETURNING '' AS stream, pos_transaction_id";
 const UNLESS_THERE: &str = " ON CONFLICT (system_id, pos_transaction_id) DO NOTHING RETURNING *";
 
 const RAISE_HEAD: &str = "
@@ -307,13 +309,18 @@ struct Table;
 impl RecordTable for Table {
     type Row = PosTransaction;
 
-    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[PosTransaction]) -> Result<u64, StoreError> {
+    async fn write(
+        tx: &mut Tx,
+        batch: &Batch<'_>,
+        rows: &[PosTransaction],
+    ) -> Result<Vec<RecordKey>, StoreError> {
         // Not persistent: every number of rows is a text of its own, and keeping them prepared would
         // cost each connection megabytes.
         Ok(on_tx!(tx, |ex| {
             let mut query = insert_rows!(rows);
             query.push(OVERWRITE).push(if batch.force { FORCED } else { IF_NEWER });
-            query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
+            query.push(CHANGED);
+            query.build_query_as().persistent(false).fetch_all(ex).await
         })?)
     }
 
@@ -342,6 +349,20 @@ pub async fn upsert_batch(
     let rows = records.into_iter().map(|record| PosTransaction::prepare(&batch, record));
     let rows = rows.collect::<Result<Vec<_>, _>>().map_err(as_refused)?;
     record_batches::upsert::<Table>(tx, &batch, rows).await
+}
+
+/// Writes records that are the work of several runs, each beside its own; one that cannot be stored fails
+/// them all with [`StoreError::Refused`]. Gives back the keys of those that changed.
+pub async fn upsert_of_runs(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    records: Vec<(RunId, IncomingTransaction)>,
+) -> Result<Vec<RecordKey>, StoreError> {
+    let rows = records
+        .into_iter()
+        .map(|(run, record)| PosTransaction::prepare(&Batch { sync_log_id: Some(run), ..batch }, record));
+    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(as_refused)?;
+    record_batches::upsert_telling::<Table>(tx, &batch, rows).await
 }
 
 /// Writes records; those that cannot be stored are given back, the others are written.

@@ -110,6 +110,10 @@ pub(crate) struct Key<'a> {
     pub(crate) external_id: &'a str,
 }
 
+/// What tells one record of a system from another: its stream, empty for a table that has none, and the
+/// vendor's id of it.
+pub type RecordKey = (String, String);
+
 /// A row as it is about to be written.
 pub(crate) trait NewRow: Send + Sync {
     fn key(&self) -> Key<'_>;
@@ -122,13 +126,12 @@ pub(crate) trait NewRow: Send + Sync {
 pub(crate) trait RecordTable {
     type Row: NewRow;
 
-    /// Inserts or overwrites rows that are sorted by key and have different keys; says how many rows
-    /// changed.
+    /// Inserts or overwrites rows that are sorted by key and have different keys; says which rows changed.
     fn write(
         tx: &mut Tx,
         batch: &Batch<'_>,
         rows: &[Self::Row],
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<RecordKey>, StoreError>> + Send;
 
     /// Notes the newer versions of rows whose content is the same.
     fn raise(
@@ -145,12 +148,22 @@ pub(crate) async fn upsert<T: RecordTable>(
     rows: Vec<T::Row>,
 ) -> Result<Upserted, StoreError> {
     let given = rows.len() as u64;
-    let rows = newest_by_key(rows);
-    let mut changed = 0;
-    for chunk in rows.chunks(CHUNK_ROWS) {
-        changed += write_chunk::<T>(tx, batch, chunk).await?;
-    }
+    let changed = upsert_telling::<T>(tx, batch, rows).await?.len() as u64;
     Ok(Upserted { changed, unchanged: given - changed })
+}
+
+/// The same, and tells which rows changed.
+pub(crate) async fn upsert_telling<T: RecordTable>(
+    tx: &mut Tx,
+    batch: &Batch<'_>,
+    rows: Vec<T::Row>,
+) -> Result<Vec<RecordKey>, StoreError> {
+    let rows = newest_by_key(rows);
+    let mut changed = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(CHUNK_ROWS) {
+        changed.extend(write_chunk::<T>(tx, batch, chunk).await?);
+    }
+    Ok(changed)
 }
 
 /// Writes rows; those that the database refuses are given back, and the others are written.
@@ -168,9 +181,9 @@ pub(crate) async fn upsert_isolating<T: RecordTable>(
     while let Some(part) = waiting.pop() {
         savepoint(tx, SAVE).await?;
         match write_chunk::<T>(tx, batch, part).await {
-            Ok(count) => {
+            Ok(keys) => {
                 savepoint(tx, RELEASE).await?;
-                changed += count;
+                changed += keys.len() as u64;
             }
             Err(StoreError::Refused(error)) => {
                 savepoint(tx, ROLL_BACK).await?;
@@ -194,9 +207,9 @@ async fn write_chunk<T: RecordTable>(
     tx: &mut Tx,
     batch: &Batch<'_>,
     rows: &[T::Row],
-) -> Result<u64, StoreError> {
+) -> Result<Vec<RecordKey>, StoreError> {
     let changed = T::write(tx, batch, rows).await?;
-    if changed < rows.len() as u64 {
+    if changed.len() < rows.len() {
         T::raise(tx, batch, rows).await?;
     }
     Ok(changed)

@@ -15,8 +15,8 @@ use crate::money::Currency;
 use crate::on_tx;
 use crate::pool::Tx;
 use crate::record_batches::{
-    self, Batch, ContentHash, Key, NewRow, RecordTable, RefusedRecord, Upserted, check_id, check_time, clean,
-    clean_option,
+    self, Batch, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, Upserted, check_id,
+    check_time, clean, clean_option,
 };
 use crate::text_enum::{SupplierOrderStatus, SupplierOrderType, SyncStatus};
 
@@ -72,6 +72,8 @@ const IF_NEWER: &str = ",
 const FORCED: &str = ",
         status = excluded.status, status_version_at = NULL, status_observed_at = NULL,
         actual_delivery = excluded.actual_delivery, tracking_number = excluded.tracking_number";
+/// The keys of the rows that changed.
+const CHANGED: &str = " RETURNING '' AS stream, order_number";
 const UNLESS_THERE: &str = " ON CONFLICT (system_id, order_number) DO NOTHING RETURNING *";
 
 const RAISE_HEAD: &str = "
@@ -354,13 +356,18 @@ struct Table;
 impl RecordTable for Table {
     type Row = SupplierOrder;
 
-    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[SupplierOrder]) -> Result<u64, StoreError> {
+    async fn write(
+        tx: &mut Tx,
+        batch: &Batch<'_>,
+        rows: &[SupplierOrder],
+    ) -> Result<Vec<RecordKey>, StoreError> {
         // Not persistent: every number of rows is a text of its own, and keeping them prepared would
         // cost each connection megabytes.
         Ok(on_tx!(tx, |ex| {
             let mut query = insert_rows!(rows);
             query.push(OVERWRITE).push(if batch.force { FORCED } else { IF_NEWER });
-            query.build().persistent(false).execute(ex).await.map(|done| done.rows_affected())
+            query.push(CHANGED);
+            query.build_query_as().persistent(false).fetch_all(ex).await
         })?)
     }
 
@@ -389,6 +396,20 @@ pub async fn upsert_batch(
     let rows = orders.into_iter().map(|order| SupplierOrder::prepare(&batch, order));
     let rows = rows.collect::<Result<Vec<_>, _>>().map_err(as_refused)?;
     record_batches::upsert::<Table>(tx, &batch, rows).await
+}
+
+/// Writes orders that are the work of several runs, each beside its own; one that cannot be stored fails
+/// them all with [`StoreError::Refused`]. Gives back the keys of those that changed.
+pub async fn upsert_of_runs(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    orders: Vec<(RunId, IncomingSupplierOrder)>,
+) -> Result<Vec<RecordKey>, StoreError> {
+    let rows = orders
+        .into_iter()
+        .map(|(run, order)| SupplierOrder::prepare(&Batch { sync_log_id: Some(run), ..batch }, order));
+    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(as_refused)?;
+    record_batches::upsert_telling::<Table>(tx, &batch, rows).await
 }
 
 /// Writes orders; those that cannot be stored are given back, the others are written.

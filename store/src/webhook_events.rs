@@ -35,7 +35,7 @@ mod receive;
 mod replay;
 
 pub use claim::{bury_of_system, claim_batch, has_due, hurry_of_system};
-pub use finish::{End, Outcome, mark, purge};
+pub use finish::{End, Outcome, amend, mark, purge};
 pub use list::{EventFilter, EventRow, PAGE_MAX, Tally, count, list, tally};
 pub use quarantine::{
     Accepted, Usage, accept, note_refusal, quarantine_usage, quarantine_usage_total, quarantined_of,
@@ -227,6 +227,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("webhook_events::claim::BURY_OF_SYSTEM", claim::BURY_OF_SYSTEM),
     ("webhook_events::claim::HURRY", claim::HURRY),
     ("webhook_events::finish::MARK_ONE", finish::MARK_ONE),
+    ("webhook_events::finish::AMEND_ONE", finish::AMEND_ONE),
     ("webhook_events::finish::PURGE", finish::PURGE),
     ("webhook_events::list::TALLY", list::TALLY),
     ("webhook_events::quarantine::USAGE", quarantine::USAGE),

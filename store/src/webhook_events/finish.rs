@@ -104,7 +104,7 @@ impl End {
 // An attempt that is given back leaves the error of the one before.
 macro_rules! mark {
     ($id:literal, $claim_no:literal, $state:literal, $result:literal, $code:literal, $message:literal, $run_at:literal,
-     $given_back:literal, $sync_log_id:literal, $ended_at:literal, $from:literal) => {
+     $given_back:literal, $sync_log_id:literal, $ended_at:literal, $from:literal, $only_if:literal) => {
         concat!(
             "UPDATE webhook_events SET state = ",
             $state,
@@ -131,37 +131,50 @@ macro_rules! mark {
             $id,
             " AND webhook_events.claim_no = ",
             $claim_no,
-            " AND webhook_events.state = 'pending'"
+            $only_if
         )
     };
 }
 
-pub(crate) const MARK_ONE: &str =
-    mark!("$1", "$2", "$3", "$4", "$5", "$6", "$7", "CAST($8 AS BIGINT)", "$9", "$10", "");
+macro_rules! mark_one {
+    ($only_if:literal) => {
+        mark!("$1", "$2", "$3", "$4", "$5", "$6", "$7", "CAST($8 AS BIGINT)", "$9", "$10", "", $only_if)
+    };
+}
 
 // The rows are locked in the order of their ids first.
-const MARK_MANY: &str = concat!(
-    "WITH given AS (SELECT * FROM UNNEST(CAST($1 AS UUID[]), CAST($2 AS BIGINT[]), CAST($3 AS TEXT[]), \
-     CAST($4 AS TEXT[]), CAST($5 AS TEXT[]), CAST($6 AS TEXT[]), CAST($7 AS TIMESTAMPTZ[]), CAST($8 AS BIGINT[]), \
-     CAST($9 AS UUID[]), CAST($10 AS TIMESTAMPTZ[])) AS given (id, claim_no, state, result, error_code, error_message, \
-     run_at, given_back, sync_log_id, ended_at)), \
-     locked AS MATERIALIZED (SELECT webhook_events.id FROM webhook_events \
-     WHERE webhook_events.id = ANY(CAST($1 AS UUID[])) ORDER BY webhook_events.id FOR UPDATE) ",
-    mark!(
-        "given.id",
-        "given.claim_no",
-        "given.state",
-        "given.result",
-        "given.error_code",
-        "given.error_message",
-        "given.run_at",
-        "given.given_back",
-        "given.sync_log_id",
-        "given.ended_at",
-        " FROM given JOIN locked ON locked.id = given.id"
-    ),
-    " RETURNING webhook_events.id"
-);
+macro_rules! mark_many {
+    ($only_if:literal) => {
+        concat!(
+            "WITH given AS (SELECT * FROM UNNEST(CAST($1 AS UUID[]), CAST($2 AS BIGINT[]), CAST($3 AS TEXT[]), \
+             CAST($4 AS TEXT[]), CAST($5 AS TEXT[]), CAST($6 AS TEXT[]), CAST($7 AS TIMESTAMPTZ[]), CAST($8 AS BIGINT[]), \
+             CAST($9 AS UUID[]), CAST($10 AS TIMESTAMPTZ[])) AS given (id, claim_no, state, result, error_code, error_message, \
+             run_at, given_back, sync_log_id, ended_at)), \
+             locked AS MATERIALIZED (SELECT webhook_events.id FROM webhook_events \
+             WHERE webhook_events.id = ANY(CAST($1 AS UUID[])) ORDER BY webhook_events.id FOR UPDATE) ",
+            mark!(
+                "given.id",
+                "given.claim_no",
+                "given.state",
+                "given.result",
+                "given.error_code",
+                "given.error_message",
+                "given.run_at",
+                "given.given_back",
+                "given.sync_log_id",
+                "given.ended_at",
+                " FROM given JOIN locked ON locked.id = given.id",
+                $only_if
+            ),
+            " RETURNING webhook_events.id"
+        )
+    };
+}
+
+pub(crate) const MARK_ONE: &str = mark_one!(" AND webhook_events.state = 'pending'");
+const MARK_MANY: &str = mark_many!(" AND webhook_events.state = 'pending'");
+pub(crate) const AMEND_ONE: &str = mark_one!("");
+const AMEND_MANY: &str = mark_many!("");
 
 /// Writes what came of claimed events; those it gives back were still this worker's.
 ///
@@ -172,24 +185,41 @@ pub async fn mark(
     outcomes: &[Outcome],
     now: DateTime<Utc>,
 ) -> Result<HashSet<EventId>, StoreError> {
+    write_outcomes(tx, outcomes, now, MARK_MANY, MARK_ONE).await
+}
+
+/// Writes over what [`mark`] has said of some events in this very transaction, which found out on the way
+/// that they end otherwise.
+pub async fn amend(tx: &mut Tx, outcomes: &[Outcome], now: DateTime<Utc>) -> Result<(), StoreError> {
+    write_outcomes(tx, outcomes, now, AMEND_MANY, AMEND_ONE).await.map(drop)
+}
+
+async fn write_outcomes(
+    tx: &mut Tx,
+    outcomes: &[Outcome],
+    now: DateTime<Utc>,
+    many: &'static str,
+    one: &'static str,
+) -> Result<HashSet<EventId>, StoreError> {
     if outcomes.is_empty() {
         return Ok(HashSet::new());
     }
     let rows: Vec<(&Outcome, Columns)> =
         outcomes.iter().map(|outcome| (outcome, outcome.end.columns(now))).collect();
     match tx {
-        Tx::Postgres(tx) => mark_many(tx, &rows).await,
+        Tx::Postgres(tx) => mark_many(tx, &rows, many).await,
         // No arrays: one by one.
-        Tx::Sqlite(tx) => mark_each(tx, &rows).await,
+        Tx::Sqlite(tx) => mark_each(tx, &rows, one).await,
     }
 }
 
 async fn mark_many(
     connection: &mut sqlx::PgConnection,
     rows: &[(&Outcome, Columns)],
+    statement: &'static str,
 ) -> Result<HashSet<EventId>, StoreError> {
     let columns = || rows.iter().map(|(_, columns)| columns);
-    let marked: Vec<EventId> = sqlx::query_scalar(MARK_MANY)
+    let marked: Vec<EventId> = sqlx::query_scalar(statement)
         .bind(rows.iter().map(|(outcome, _)| outcome.id.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|(outcome, _)| outcome.claim_no).collect::<Vec<_>>())
         .bind(columns().map(|row| row.state.as_str()).collect::<Vec<_>>())
@@ -208,10 +238,11 @@ async fn mark_many(
 async fn mark_each(
     connection: &mut sqlx::SqliteConnection,
     rows: &[(&Outcome, Columns)],
+    statement: &'static str,
 ) -> Result<HashSet<EventId>, StoreError> {
     let mut marked = HashSet::with_capacity(rows.len());
     for (outcome, row) in rows {
-        let done = sqlx::query(MARK_ONE)
+        let done = sqlx::query(statement)
             .bind(outcome.id)
             .bind(outcome.claim_no)
             .bind(row.state)
