@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::{Clock, Pool, PoolOptions, Store, Vault};
+use crate::{Clock, Pool, PoolOptions, Store, Tx, Vault};
 
 /// A store of its own for one test.
 #[derive(Debug)]
@@ -88,6 +88,35 @@ pub async fn every(clock: impl Fn() -> Clock) -> Vec<TestStore> {
     let mut stores = vec![sqlite(clock()).await];
     stores.extend(postgres(clock()).await);
     stores
+}
+
+/// Holds what every write to a table needs, until the transaction is dropped: on `SQLite` the one writer, on
+/// `PostgreSQL` the table. Reading goes on.
+pub async fn hold(store: &Store, table: &str) -> Tx {
+    let mut tx = store.begin().await.expect("the database answers");
+    if let Tx::Postgres(transaction) = &mut tx {
+        let lock = sqlx::AssertSqlSafe(format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"));
+        sqlx::raw_sql(lock).execute(&mut **transaction).await.expect("the table can be locked");
+    }
+    tx
+}
+
+/// Makes the database refuse rows of a table whose `column` is `poison`. How, differs: `SQLite` cannot add
+/// a check to a table, and both errors must come out as the same refusal.
+pub async fn refuse_poison(store: &Store, table: &str, column: &str) {
+    match store.pool() {
+        Pool::Postgres(pool) => {
+            let check = format!("ALTER TABLE {table} ADD CONSTRAINT poison CHECK ({column} <> 'poison')");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(check)).execute(pool).await.expect("the check is made");
+        }
+        Pool::Sqlite { write, .. } => {
+            let trigger = format!(
+                "CREATE TRIGGER poison BEFORE INSERT ON {table} WHEN NEW.{column} = 'poison' \
+                 BEGIN SELECT RAISE(ABORT, 'poison'); END"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(write).await.expect("the trigger is made");
+        }
+    }
 }
 
 fn options() -> PoolOptions {
