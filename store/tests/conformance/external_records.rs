@@ -114,6 +114,20 @@ pub(crate) async fn a_replay_may_force_an_older_version(store: Store) {
     assert_eq!(find(&store, system, "P1").await.amount, Some(1));
 }
 
+pub(crate) async fn a_batch_may_hold_what_was_observed_at_different_times(store: Store) {
+    let system = system(&store).await;
+    let heard =
+        |id: &str, amount, observed| IncomingRecord { observed_at: Some(at(observed)), ..record(id, amount) };
+    let page = vec![heard("P1", 2, 20), heard("P1", 1, 10), heard("P2", 1, 5), record("P3", 1)];
+    assert_eq!(write(&store, batch(&store, system, 50), page).await, Upserted { changed: 3, unchanged: 1 });
+    let page = vec![heard("P1", 3, 15), heard("P2", 3, 15), heard("P3", 3, 15)];
+    assert_eq!(write(&store, batch(&store, system, 60), page).await, Upserted { changed: 1, unchanged: 2 });
+    for (id, amount, observed) in [("P1", 2, 20), ("P2", 3, 15), ("P3", 1, 50)] {
+        let row = find(&store, system, id).await;
+        assert_eq!((row.amount, row.version_at, row.observed_at), (Some(amount), at(observed), at(observed)));
+    }
+}
+
 pub(crate) async fn the_same_id_in_two_streams_is_two_records(store: Store) {
     let system = system(&store).await;
     let refund = IncomingRecord { stream: "refunds".into(), ..record("P1", 2) };

@@ -181,6 +181,32 @@ pub(crate) async fn a_page_may_hold_a_record_twice(store: Store) {
     assert_eq!(find(&store, system, "T2").await.total, 2, "of equal versions the later in the page");
 }
 
+pub(crate) async fn a_batch_may_hold_what_was_observed_at_different_times(store: Store) {
+    let system = system(&store).await;
+    let heard = |id: &str, total, observed| IncomingTransaction {
+        observed_at: Some(at(observed)),
+        ..transaction(id, total)
+    };
+    let page = vec![
+        heard("T1", 2, 20),
+        heard("T1", 1, 10),
+        heard("T2", 1, 5),
+        heard("T3", 1, 7),
+        transaction("T4", 1),
+    ];
+    assert_eq!(write(&store, batch(&store, system, 50), page).await, Upserted { changed: 4, unchanged: 1 });
+    for (id, total, observed) in [("T1", 2, 20), ("T2", 1, 5), ("T3", 1, 7), ("T4", 1, 50)] {
+        let row = find(&store, system, id).await;
+        assert_eq!((row.total, row.version_at, row.observed_at), (total, at(observed), at(observed)), "{id}");
+    }
+    // What was heard in between is too late for one of them, not for the other; the third is known.
+    let page = vec![heard("T1", 3, 15), heard("T2", 3, 15), heard("T3", 1, 15)];
+    assert_eq!(write(&store, batch(&store, system, 60), page).await, Upserted { changed: 1, unchanged: 2 });
+    assert_eq!(find(&store, system, "T1").await.total, 2);
+    assert_eq!(find(&store, system, "T2").await.total, 3);
+    assert_eq!(find(&store, system, "T3").await.observed_at, at(15));
+}
+
 pub(crate) async fn a_batch_may_be_larger_than_a_statement(store: Store) {
     let system = system(&store).await;
     let page = || (0..2_500).map(|index| transaction(&format!("T{index}"), 1)).collect::<Vec<_>>();

@@ -4,10 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use zhilian_sync_store::external_records::IncomingRecord;
 use zhilian_sync_store::pos_transactions::IncomingTransaction;
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
+use zhilian_sync_store::supplier_orders::IncomingSupplierOrder;
 use zhilian_sync_store::sync_logs::NewRun;
+pub(crate) use zhilian_sync_store::testing::refuse_poison;
 use zhilian_sync_store::{
-    Currency, Lane, Pool, RunId, Store, SystemId, SystemType, TransactionType, Trigger, external_systems,
-    sync_logs, testing,
+    Currency, Lane, RunId, Store, SupplierOrderStatus, SupplierOrderType, SystemId, SystemType,
+    TransactionType, Trigger, external_systems, sync_logs, testing,
 };
 
 /// So many seconds after the fake clock's noon.
@@ -118,20 +120,30 @@ pub(crate) fn record(id: &str, amount: i64) -> IncomingRecord {
     }
 }
 
-/// Makes the database refuse rows of a table whose `column` is `poison`. How, differs: `SQLite` cannot add
-/// a check to a table, and both errors must come out as the same refusal.
-pub(crate) async fn refuse_poison(store: &Store, table: &str, column: &str) {
-    match store.pool() {
-        Pool::Postgres(pool) => {
-            let check = format!("ALTER TABLE {table} ADD CONSTRAINT poison CHECK ({column} <> 'poison')");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(check)).execute(pool).await.unwrap();
-        }
-        Pool::Sqlite { write, .. } => {
-            let trigger = format!(
-                "CREATE TRIGGER poison BEFORE INSERT ON {table} WHEN NEW.{column} = 'poison' \
-                 BEGIN SELECT RAISE(ABORT, 'poison'); END"
-            );
-            sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(write).await.unwrap();
-        }
+/// A purchase without a version of its own.
+pub(crate) fn supplier_order(number: &str, total: i64) -> IncomingSupplierOrder {
+    IncomingSupplierOrder {
+        order_number: number.to_owned(),
+        external_order_id: Some(format!("EXT-{number}")),
+        supplier_id: Some("S-7".into()),
+        supplier_name: Some("绿源蔬菜".into()),
+        order_type: SupplierOrderType::Purchase,
+        status: SupplierOrderStatus::Pending,
+        currency: Currency::CNY,
+        subtotal: total,
+        tax: 0,
+        shipping: 0,
+        total,
+        items: Some(r#"[{"name":"白菜","quantity":20}]"#.into()),
+        delivery: None,
+        tracking_number: None,
+        shop: None,
+        order_date: at(0),
+        expected_delivery: Some(at(86_400)),
+        actual_delivery: None,
+        version_at: None,
+        observed_at: None,
+        deleted: false,
+        raw: format!(r#"{{"number":"{number}","total":{total}}}"#),
     }
 }
