@@ -15,12 +15,16 @@ mod conformance {
     pub(crate) mod installation;
     pub(crate) mod pos_transactions;
     pub(crate) mod rate_budgets;
+    pub(crate) mod record_patches;
     pub(crate) mod schema;
     pub(crate) mod sessions;
+    pub(crate) mod supplier_orders;
     pub(crate) mod sync_cursors;
     pub(crate) mod sync_failures;
     pub(crate) mod sync_logs;
     pub(crate) mod users;
+    pub(crate) mod webhook_claims;
+    pub(crate) mod webhook_events;
 }
 
 /// Runs each function of each suite on both databases.
@@ -69,6 +73,7 @@ on_both! {
         a_slot_is_taken_once,
         failures_lead_to_error_and_a_success_leads_back,
         a_deleted_system_keeps_nothing_secret,
+        a_webhook_secret_ends_when_it_was_told_to,
         systems_are_listed_within_the_callers_scope,
         systems_are_listed_newest_first_page_by_page,
     }
@@ -86,6 +91,37 @@ on_both! {
         runs_are_listed_newest_first_page_by_page,
         old_runs_are_purged_once_they_ended,
     }
+    webhook_events {
+        an_event_is_kept_as_it_was_received,
+        a_second_delivery_is_counted_on_the_first,
+        a_batch_may_hold_an_event_twice,
+        what_was_verified_with_an_older_version_is_stale,
+        another_delivery_wakes_a_dead_event,
+        overlapping_batches_at_once_make_one_row_each,
+        a_refused_event_fails_its_batch_and_only_that,
+        nul_characters_do_not_lose_an_event,
+        a_quarantined_copy_does_not_stand_in_the_way,
+        the_quarantine_is_measured_and_paged,
+        an_accepted_event_is_pending_or_a_duplicate,
+        accepting_and_receiving_at_once_makes_one_event,
+        events_are_filtered_and_scoped,
+        events_are_listed_newest_first_page_by_page,
+    }
+    webhook_claims {
+        what_is_due_longest_is_claimed_first,
+        of_many_workers_none_claims_what_another_has,
+        what_somebody_holds_is_skipped,
+        an_event_whose_worker_fell_silent_comes_alone,
+        every_outcome_leaves_its_mark,
+        events_of_a_paused_system_wait_and_are_in_nobodys_way,
+        a_put_off_event_comes_by_itself,
+        events_of_a_deleted_system_die,
+        an_event_is_replayed_unless_somebody_works_on_it,
+        events_are_replayed_by_filter_in_bites,
+        old_events_are_purged_once_they_ended,
+        a_minutes_log_adds_up,
+        many_workers_fill_one_minute,
+    }
     rate_budgets {
         a_budget_grants_its_burst_and_then_makes_wait,
         many_workers_together_never_exceed_a_budget,
@@ -102,6 +138,7 @@ on_both! {
         a_tombstone_is_raised_by_a_newer_version_only,
         a_replay_may_force_an_older_version,
         a_page_may_hold_a_record_twice,
+        a_batch_may_hold_what_was_observed_at_different_times,
         a_batch_may_be_larger_than_a_statement,
         a_record_that_the_database_refuses_stands_alone,
         records_that_cannot_be_keys_are_named,
@@ -122,12 +159,46 @@ on_both! {
         a_newer_version_of_equal_content_keeps_older_ones_out,
         a_tombstone_is_raised_by_a_newer_version_only,
         a_replay_may_force_an_older_version,
+        a_batch_may_hold_what_was_observed_at_different_times,
         the_same_id_in_two_streams_is_two_records,
         a_record_that_the_database_refuses_stands_alone,
         records_that_cannot_be_keys_are_named,
         batches_in_opposite_order_do_not_deadlock,
         lists_are_newest_first_and_complete,
         a_tally_counts_what_is_not_gone,
+    }
+    supplier_orders {
+        an_order_is_stored_with_all_its_fields,
+        the_newer_version_wins,
+        equal_content_changes_nothing,
+        a_newer_version_of_equal_content_keeps_older_ones_out,
+        a_tombstone_is_raised_by_a_newer_version_only,
+        a_replay_may_force_an_older_version,
+        an_order_that_cannot_be_stored_stands_alone,
+        batches_in_opposite_order_do_not_deadlock,
+        creating_twice_gives_the_first_row,
+        lists_are_newest_first_and_complete,
+        lists_are_filtered_and_scoped,
+        a_tally_counts_what_is_not_gone,
+        a_patch_finds_its_order_by_number_or_by_id,
+        a_patch_tells_the_delivery_and_the_tracking_number,
+        a_tracking_number_alone_does_not_keep_out_an_older_state,
+    }
+    record_patches {
+        a_patch_before_its_record_is_missing,
+        a_patch_changes_the_state_and_nothing_else,
+        the_same_patch_again_changes_nothing,
+        an_older_record_after_a_patch_overwrites_all_but_the_state,
+        the_same_record_polled_again_does_not_undo_a_patch,
+        a_newer_record_after_a_patch_overwrites_the_state_too,
+        a_newer_version_of_equal_content_puts_its_state_back,
+        on_a_tie_of_versions_the_later_observation_wins,
+        a_stale_poll_does_not_bring_back_what_was_deleted,
+        a_newer_poll_brings_back_what_was_deleted,
+        a_forced_replay_overwrites_what_is_newer,
+        in_whatever_order_news_comes_the_newest_wins,
+        a_patch_waits_for_the_record_that_is_being_written,
+        an_impossible_patch_is_refused_with_its_reason,
     }
     sync_failures {
         a_record_that_fails_again_is_the_same_failure,

@@ -111,7 +111,9 @@ fn migrations_keep_to_the_portable_vocabulary() {
         let mut in_table = false;
         for (number, line) in migration_code(file).iter().enumerate() {
             let place = format!("{}:{}", file.path, number + 1);
-            if line.contains("DEFAULT ") {
+            // A column that is added to rows which are there is the one thing that cannot do without.
+            let added = line.starts_with("ALTER TABLE") && line.contains(" ADD COLUMN ");
+            if line.contains("DEFAULT ") && !added {
                 findings.push(format!("{place}: a default; the program binds every value"));
             }
             if line.starts_with("CREATE TABLE") {

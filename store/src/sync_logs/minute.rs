@@ -52,11 +52,13 @@ pub fn minute_id(system: SystemId, event_type: &str, minute: DateTime<Utc>) -> R
     RunId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
 
+// The id stands for the slot. It is what conflicts, because PostgreSQL looks at a table's first index first:
+// with the slot as the target, two that make a row at once would meet at the id, which is an error.
 pub(crate) const LOG_MINUTE: &str = "INSERT INTO sync_logs (id, system_id, kind, sync_type, trigger, lane, status, \
     attempt, max_attempts, claim_no, run_at, scheduled_for, again, records_total, records_success, records_failed, \
     records_skipped, started_at, completed_at, duration_ms, error_code, error_message, created_at, updated_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, 0, $8, $8, FALSE, $9, $10, $11, $12, $8, $13, $14, $15, $16, $13, $13) \
-    ON CONFLICT (system_id, sync_type, scheduled_for) DO UPDATE SET \
+    ON CONFLICT (id) DO UPDATE SET \
     records_total = sync_logs.records_total + excluded.records_total, \
     records_success = sync_logs.records_success + excluded.records_success, \
     records_failed = sync_logs.records_failed + excluded.records_failed, \

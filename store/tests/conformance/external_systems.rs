@@ -8,6 +8,7 @@ use sqlx::types::Json;
 use zhilian_sync_store::external_systems::{
     ExternalSystem, Filter, Health, advance, blank, credentials, delete, due, find, get, insert, list,
     record_outcome, save, set_credentials, set_webhook_secrets, start_schedule, unscheduled, webhook_secrets,
+    webhook_secrets_valid_at,
 };
 use zhilian_sync_store::{
     Currency, Store, StoreError, SyncStatus, SystemId, SystemStatus, SystemType, on_read,
@@ -43,6 +44,7 @@ pub(crate) async fn a_system_is_read_back_as_it_was_written(store: Store) {
     system.next_sync_at = Some(at(300));
     set_credentials(&store, &mut system, &secrets("k-1")).unwrap();
     set_webhook_secrets(&store, &mut system, &secrets("w-1")).unwrap();
+    system.webhook_secret_expiries = Json(BTreeMap::from([("api_key".into(), at(60))]));
     add(&store, &system).await;
 
     let read = get(&store, system.id).await.unwrap();
@@ -167,6 +169,29 @@ pub(crate) async fn a_deleted_system_keeps_nothing_secret(store: Store) {
             .unwrap()
     });
     assert_eq!(wiped, (None, None, Json(serde_json::json!({}))));
+}
+
+pub(crate) async fn a_webhook_secret_ends_when_it_was_told_to(store: Store) {
+    let named = |names: &[&str]| -> BTreeMap<String, SecretString> {
+        names.iter().map(|name| ((*name).to_owned(), SecretString::from("s"))).collect()
+    };
+    let mut system = blank(&store, "Till", SystemType::Pos, "demo-pos");
+    set_webhook_secrets(&store, &mut system, &named(&["new", "old"])).unwrap();
+    add(&store, &system).await;
+    system.webhook_secret_expiries.insert("old".into(), at(60));
+    let mut tx = store.begin().await.unwrap();
+    save(&mut tx, &system, None, at(0)).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let mut read = get(&store, system.id).await.unwrap();
+    for (time, expected) in [(at(0), vec!["new", "old"]), (at(60), vec!["new", "old"]), (at(61), vec!["new"])]
+    {
+        let valid = webhook_secrets_valid_at(&store, &read, time).unwrap();
+        assert_eq!(valid.keys().collect::<Vec<_>>(), expected);
+    }
+    // A secret that goes takes its end with it: a new one of the same name does not inherit it.
+    set_webhook_secrets(&store, &mut read, &named(&["new"])).unwrap();
+    assert!(read.webhook_secret_expiries.is_empty());
 }
 
 /// Five systems: three of store A, one of B, one of the whole chain.
