@@ -8,6 +8,7 @@ use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::{Clock, Store};
 
 use crate::backoff::RetryPolicy;
+use crate::inbox::apply::Applying;
 use crate::outcome::JobError;
 use crate::queue::Queue;
 use crate::settings::{EngineSettings, QueueSettings, WebhookSettings};
@@ -28,6 +29,8 @@ pub struct Context {
     pub queue_settings: Arc<QueueSettings>,
     /// What the inbox may hold, and how its events are applied.
     pub webhooks: Arc<WebhookSettings>,
+    /// What the workers that apply webhooks share.
+    pub applying: Arc<Applying>,
     /// This process's name on the rows it claims.
     pub worker: Arc<str>,
 }
@@ -48,6 +51,7 @@ impl Context {
             store,
             queue,
             vendors,
+            applying: Arc::new(Applying::new(engine.concurrency.hooks)),
             engine: Arc::new(engine),
             queue_settings: Arc::new(queue_settings),
             webhooks: Arc::new(webhooks),

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::sync_logs::{self, NewRun};
+use zhilian_sync_store::webhook_events::WebhookState;
 use zhilian_sync_store::{Lane, RunId, StoreError, SyncStatus, SystemId, Trigger, Tx, UserId};
 
 use crate::context::{Context, seconds};
@@ -36,14 +37,41 @@ impl PullParameters {
     }
 }
 
+/// Which webhook events a replay applies once more, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayParameters {
+    /// Only those of this system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemId>,
+    /// Only those of systems of this store: what the person who asks may see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// Only those in this state. Quarantined ones are never replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<WebhookState>,
+    /// Only those of this type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// Only those received at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<DateTime<Utc>>,
+    /// Only those received before this time; never those received after the wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<DateTime<Utc>>,
+    /// Whether they overwrite what is newer.
+    #[serde(default)]
+    pub forced: bool,
+}
+
 /// A wish for a run.
 #[derive(Debug, Clone)]
 pub struct Wish {
     /// The kind of job.
     pub kind: Kind,
-    /// For which system.
-    pub system: SystemId,
-    /// The stream of a pull; ignored by a connection test.
+    /// For which system; none for a replay of several systems' events.
+    pub system: Option<SystemId>,
+    /// The stream of a pull; the kind's own name for the others.
     pub stream: String,
     /// Why.
     pub trigger: Trigger,
@@ -51,6 +79,8 @@ pub struct Wish {
     pub scheduled_for: Option<DateTime<Utc>>,
     /// What a pull is asked to do.
     pub parameters: PullParameters,
+    /// What a replay is asked to do.
+    pub replay: Option<ReplayParameters>,
     /// The run that is repeated.
     pub retry_of: Option<RunId>,
     /// Who asks.
@@ -87,11 +117,12 @@ impl Wish {
     pub fn connection_test(system: SystemId, requested_by: Option<UserId>) -> Self {
         Self {
             kind: Kind::ConnectionTest,
-            system,
+            system: Some(system),
             stream: Kind::ConnectionTest.as_str().into(),
             trigger: Trigger::Manual,
             scheduled_for: None,
             parameters: PullParameters::default(),
+            replay: None,
             retry_of: None,
             requested_by,
         }
@@ -109,31 +140,64 @@ impl Wish {
         Self { trigger: Trigger::Schedule, scheduled_for: Some(slot), ..Self::pull(system.id, stream, None) }
     }
 
+    /// A webhook's wish to read a stream: there is something new in it.
+    #[must_use]
+    pub fn told(system: SystemId, stream: &str) -> Self {
+        Self { trigger: Trigger::Webhook, ..Self::pull(system, stream, None) }
+    }
+
+    /// A person's wish to apply webhook events once more.
+    #[must_use]
+    pub fn replay(parameters: ReplayParameters, requested_by: Option<UserId>) -> Self {
+        Self {
+            kind: Kind::ReplayWebhooks,
+            system: parameters.system,
+            stream: Kind::ReplayWebhooks.as_str().into(),
+            trigger: Trigger::Manual,
+            scheduled_for: None,
+            parameters: PullParameters::default(),
+            replay: Some(parameters),
+            retry_of: None,
+            requested_by,
+        }
+    }
+
     /// At most one run with this key is under way.
     fn exclusive_key(&self) -> String {
+        let system = self.system.map(|system| system.to_string()).unwrap_or_default();
         match self.kind {
-            Kind::ConnectionTest => format!("test/{}", self.system),
+            Kind::ConnectionTest => format!("test/{system}"),
             Kind::Pull if self.parameters.is_backfill() => {
                 let end = |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339()).unwrap_or_default();
                 format!(
-                    "backfill/{}/{}/{}..{}",
-                    self.system,
+                    "backfill/{system}/{}/{}..{}",
                     self.stream,
                     end(self.parameters.from),
                     end(self.parameters.to)
                 )
             }
-            Kind::Pull => format!("pull/{}/{}", self.system, self.stream),
-            Kind::Upkeep => Kind::Upkeep.as_str().into(),
+            Kind::Pull => format!("pull/{system}/{}", self.stream),
+            Kind::ReplayWebhooks => {
+                let store = self.replay.as_ref().and_then(|replay| replay.store.as_deref());
+                format!("replay/{system}/{}", store.unwrap_or_default())
+            }
+            Kind::ApplyWebhooks | Kind::Upkeep => self.kind.as_str().into(),
         }
     }
 
+    /// What it is asked to do, as it is kept on the run; `None` for the usual.
+    fn parameters_text(&self) -> Option<String> {
+        if let Some(replay) = &self.replay {
+            return serde_json::to_string(replay).ok();
+        }
+        let usual = self.parameters == PullParameters::default();
+        (!usual).then(|| serde_json::to_string(&self.parameters).unwrap_or_default())
+    }
+
     fn new_run(&self, ctx: &Context, now: DateTime<Utc>) -> NewRun {
-        let parameters = (self.parameters != PullParameters::default())
-            .then(|| serde_json::to_string(&self.parameters).unwrap_or_default());
         NewRun {
             id: RunId(ctx.clock().new_id()),
-            system_id: Some(self.system),
+            system_id: self.system,
             kind: self.kind.as_str(),
             sync_type: self.stream.clone(),
             trigger: self.trigger,
@@ -143,7 +207,7 @@ impl Wish {
             run_at: now,
             deadline_at: Some(now + seconds(ctx.engine.run_deadline_secs)),
             scheduled_for: self.scheduled_for,
-            parameters,
+            parameters: self.parameters_text(),
             retry_of: self.retry_of,
             requested_by: self.requested_by,
             // The scheduler rings for its own runs, within the lane's high-water mark.
@@ -157,6 +221,7 @@ pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued
     let now = ctx.clock().now();
     let run = wish.new_run(ctx, now);
     let key = wish.exclusive_key();
+    let lane = wish.kind.lane(wish.trigger);
     for _ in 0..RACE_ROUNDS {
         if sync_logs::insert(tx, &run, now).await? {
             return Ok(Enqueued::New(run.id));
@@ -175,7 +240,9 @@ pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued
             )));
         }
         let joined = match active.status {
-            SyncStatus::Pending if sync_logs::hurry(tx, active.id, Lane::Interactive, now).await? => {
+            // A run that waits for its retry is not hurried: who tells us of news cannot mend the vendor.
+            SyncStatus::Pending if wish.trigger == Trigger::Webhook => Some(Enqueued::Covered),
+            SyncStatus::Pending if sync_logs::hurry(tx, active.id, lane, now).await? => {
                 Some(Enqueued::Hurried(active.id))
             }
             SyncStatus::Syncing if sync_logs::ask_again(tx, active.id, now).await? => {

@@ -3,7 +3,8 @@
 //! *In*: [`Inbox::receive`] finds the system (`systems`), verifies the raw bytes, and waits for the commit
 //! that its event shares with others (`commit`); what cannot be verified goes another way, with allowances
 //! for each address and quotas for each system (`addresses`, `quarantine`). After a commit the lane `hooks` is rung
-//! (`ring`). *Mending*: [`Inbox::reverify`] and [`Inbox::release`].
+//! (`ring`). *Out*: a worker hears it and applies what is due ([`apply`]). *Mending*: [`Inbox::reverify`] and
+//! [`Inbox::release`].
 //!
 //! The promise: a vendor is told "accepted" only after its event is a committed row. Everything that waits is
 //! counted, in rows and in bytes, and nobody waits for longer than its vendor would.
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use zhilian_sync_store::{SystemId, SystemType};
 
 use crate::context::Context;
+use crate::queue::QueueError;
 use crate::settings::WebhookSettings;
 
 mod addresses;
@@ -26,6 +28,13 @@ mod receive;
 mod reverify;
 mod ring;
 mod systems;
+
+pub mod apply;
+mod fetching;
+mod planning;
+mod records;
+mod targets;
+mod write;
 
 pub use reverify::{Released, Reverified};
 
@@ -150,4 +159,9 @@ impl Inbox {
     pub fn ring(&self) {
         self.0.ringer.ring();
     }
+}
+
+/// Has a worker look into the inbox, unless enough messages say so already.
+pub(crate) async fn ring_hooks(ctx: &Context) -> Result<(), QueueError> {
+    ring::ring(&ctx.queue, ctx.clock()).await
 }

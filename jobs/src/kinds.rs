@@ -8,8 +8,10 @@ use crate::outcome::JobError;
 use crate::settings::EngineSettings;
 use crate::worker::{Attempt, Done};
 
+mod apply_webhooks;
 pub mod connection_test;
 pub mod pull;
+mod replay_webhooks;
 mod upkeep;
 
 /// A kind of job; its text is stored and stable forever.
@@ -19,13 +21,18 @@ pub enum Kind {
     ConnectionTest,
     /// Reads a window of a stream.
     Pull,
+    /// What the webhooks of a minute did: a log and no job, so nobody claims it.
+    ApplyWebhooks,
+    /// Applies webhook events once more.
+    ReplayWebhooks,
     /// Deletes what is old.
     Upkeep,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::ConnectionTest, Self::Pull, Self::Upkeep];
+    pub const ALL: [Self; 5] =
+        [Self::ConnectionTest, Self::Pull, Self::ApplyWebhooks, Self::ReplayWebhooks, Self::Upkeep];
 
     /// The stored text.
     #[must_use]
@@ -33,6 +40,8 @@ impl Kind {
         match self {
             Self::ConnectionTest => "connection_test",
             Self::Pull => "pull",
+            Self::ApplyWebhooks => "apply_webhooks",
+            Self::ReplayWebhooks => "replay_webhooks",
             Self::Upkeep => "upkeep",
         }
     }
@@ -47,7 +56,10 @@ impl Kind {
     #[must_use]
     pub const fn lane(self, trigger: Trigger) -> Lane {
         match (self, trigger) {
-            (Self::ConnectionTest, _) | (Self::Pull, Trigger::Manual) => Lane::Interactive,
+            (Self::ConnectionTest | Self::ReplayWebhooks, _) | (Self::Pull, Trigger::Manual) => {
+                Lane::Interactive
+            }
+            (Self::ApplyWebhooks, _) => Lane::Hooks,
             (Self::Pull, _) => Lane::Syncs,
             (Self::Upkeep, _) => Lane::Upkeep,
         }
@@ -57,13 +69,18 @@ impl Kind {
     #[must_use]
     pub fn max_attempts(self, settings: &EngineSettings) -> i64 {
         match self {
-            Self::ConnectionTest => 1,
-            Self::Pull | Self::Upkeep => i64::from(settings.max_attempts.max(1)),
+            Self::ConnectionTest | Self::ApplyWebhooks => 1,
+            Self::Pull | Self::ReplayWebhooks | Self::Upkeep => i64::from(settings.max_attempts.max(1)),
         }
     }
 
-    /// Whether its outcome says something about its system's health, and whether a success makes an
-    /// inactive system active.
+    /// Whether its outcome says something about its system's health: it has asked the vendor.
+    #[must_use]
+    pub const fn asks_the_vendor(self) -> bool {
+        matches!(self, Self::ConnectionTest | Self::Pull)
+    }
+
+    /// Whether its success makes an inactive system active.
     #[must_use]
     pub const fn activates(self) -> bool {
         matches!(self, Self::ConnectionTest)
@@ -81,6 +98,8 @@ pub(crate) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     match kind {
         Kind::ConnectionTest => connection_test::run(ctx, attempt).await,
         Kind::Pull => pull::run(ctx, attempt).await,
+        Kind::ApplyWebhooks => apply_webhooks::run(attempt),
+        Kind::ReplayWebhooks => replay_webhooks::run(ctx, attempt).await,
         Kind::Upkeep => upkeep::run(ctx, attempt).await,
     }
 }
@@ -92,7 +111,7 @@ mod tests {
     #[test]
     fn stored_texts_never_change() {
         let texts: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        assert_eq!(texts, ["connection_test", "pull", "upkeep"]);
+        assert_eq!(texts, ["connection_test", "pull", "apply_webhooks", "replay_webhooks", "upkeep"]);
         assert!(Kind::ALL.iter().all(|kind| Kind::parse(kind.as_str()) == Some(*kind)));
     }
 
@@ -101,5 +120,6 @@ mod tests {
         assert_eq!(Kind::Pull.lane(Trigger::Manual), Lane::Interactive);
         assert_eq!(Kind::Pull.lane(Trigger::Schedule), Lane::Syncs);
         assert_eq!(Kind::ConnectionTest.lane(Trigger::Manual), Lane::Interactive);
+        assert_eq!(Kind::ReplayWebhooks.lane(Trigger::Manual), Lane::Interactive);
     }
 }

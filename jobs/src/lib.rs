@@ -17,6 +17,8 @@ pub mod scheduler;
 
 pub mod queue;
 
+pub mod inbox;
+
 pub mod context;
 pub mod kinds;
 pub mod worker;

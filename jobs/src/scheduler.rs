@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::sync_logs::{self, AttemptError, NewRun, Run};
-use zhilian_sync_store::{Lane, RunId, StoreError, SystemStatus, Trigger};
+use zhilian_sync_store::{Lane, RunId, StoreError, SystemStatus, Trigger, webhook_events};
 
 use crate::context::{Context, seconds};
 use crate::enqueue::{self, Enqueued, Wish};
 use crate::kinds::Kind;
 use crate::queue::Queue;
 use crate::schedule::Schedule;
-use crate::worker;
+use crate::{inbox, worker};
 
 /// Rows that one step handles in one round; the rest waits for the next round, a moment later.
 const ROWS_PER_STEP: i64 = 500;
@@ -64,6 +64,7 @@ impl Scheduler {
         }
         if ctx.store.pool().kind() == zhilian_sync_store::DatabaseKind::Sqlite {
             sync_logs::expire_leases(&ctx.store).await?;
+            webhook_events::expire_leases(&ctx.store).await?;
         }
         let now = ctx.clock().now() + TimeDelta::milliseconds(1);
         while sync_logs::forget_rings(&ctx.store, now, ROWS_PER_STEP).await? > 0 {}
@@ -79,6 +80,7 @@ impl Scheduler {
             ("fail exhausted runs", fail_exhausted(ctx).await),
             ("look at the queue", self.look_at_queue(ctx).await),
             ("ring", self.ring(ctx).await),
+            ("ring for webhooks", self.ring_hooks(ctx).await),
         ];
         for (step, result) in steps {
             if let Err(error) = result {
@@ -143,6 +145,17 @@ impl Scheduler {
                     break;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Has a worker look into the inbox when something in it is due and no message says so already.
+    async fn ring_hooks(&self, ctx: &Context) -> Result<(), StoreError> {
+        if self.queue_away || !webhook_events::has_due(&ctx.store, ctx.clock().now()).await? {
+            return Ok(());
+        }
+        if let Err(error) = inbox::ring_hooks(ctx).await {
+            tracing::warn!(%error, "could not ring for webhooks; the next round tries again");
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use zhilian_sync_store::{Lane, RunId, sync_logs};
 
 use crate::context::Context;
 use crate::scheduler::Scheduler;
-use crate::worker;
+use crate::{inbox, worker};
 
 /// More rounds than any test needs: a run that never ends fails its test here.
 const ROUNDS_MAX: usize = 1_000;
 
-/// One round of the scheduler, then every due run handled as a worker would, until nothing is due.
+/// One round of the scheduler, then every due run and every due webhook event handled as a worker would,
+/// until nothing is due.
 /// Returns the runs in the order they were handled.
 pub async fn drain(ctx: &Context) -> Vec<RunId> {
     let stop = CancellationToken::new();
@@ -20,7 +21,7 @@ pub async fn drain(ctx: &Context) -> Vec<RunId> {
     for _ in 0..ROUNDS_MAX {
         scheduler.round(ctx).await;
         let due = due(ctx).await;
-        if due.is_empty() {
+        if inbox::apply::work(ctx, &stop).await == 0 && due.is_empty() {
             return handled;
         }
         for id in due {

@@ -17,11 +17,11 @@ use zhilian_sync_store::{Lane, RunId, Store, StoreError, SyncStatus, Tx};
 
 use crate::context::Context;
 use crate::outcome::{Action, JobError};
-use crate::{kinds, queue};
+use crate::{inbox, kinds, queue};
 
 mod record;
 
-pub(crate) use record::system_hears;
+pub(crate) use record::{later, system_hears};
 
 /// How much longer than the job time-out a job may take to notice it before it is dropped.
 const CUT_OFF_GRACE: Duration = Duration::from_secs(30);
@@ -115,14 +115,15 @@ pub async fn serve(ctx: Context, stop: CancellationToken) {
         .iter()
         .map(|lane| {
             let (ctx_of_handler, stop_of_handler) = (ctx.clone(), stop.clone());
+            let lane = *lane;
             let handler = move |run: RunId| {
                 let (ctx, stop) = (ctx_of_handler.clone(), stop_of_handler.clone());
-                async move { handle(&ctx, &stop, run).await }.boxed()
+                async move { hear(&ctx, &stop, lane, run).await }.boxed()
             };
             tokio::spawn(queue::supervise(
                 ctx.queue.clone(),
-                *lane,
-                ctx.engine.concurrency.of(*lane),
+                lane,
+                ctx.engine.concurrency.of(lane),
                 (*ctx.queue_settings).clone(),
                 handler,
                 stop.clone(),
@@ -136,7 +137,17 @@ pub async fn serve(ctx: Context, stop: CancellationToken) {
     }
 }
 
-/// Answers one ring. Whatever happens ends on the row, or leaves the row to its lease.
+/// Answers one ring of a lane. In the lane of the webhooks any message means "look into the inbox": its
+/// events are rows without a run.
+async fn hear(ctx: &Context, stop: &CancellationToken, lane: Lane, run: RunId) {
+    if lane == Lane::Hooks {
+        inbox::apply::work(ctx, stop).await;
+    } else {
+        handle(ctx, stop, run).await;
+    }
+}
+
+/// Answers the ring for a run. Whatever happens ends on the row, or leaves the row to its lease.
 pub async fn handle(ctx: &Context, stop: &CancellationToken, id: RunId) {
     if stop.is_cancelled() {
         // Not begun: the row is pending, and rung again by the next scheduler.

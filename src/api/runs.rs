@@ -260,7 +260,9 @@ impl Runs {
         let run = visible(context, &caller, run_id.0).await?;
         let wish = retry_wish(&run, &caller)?;
         // A deleted system runs nothing any more.
-        external_systems::get(&context.store, wish.system).await?;
+        if let Some(system) = wish.system {
+            external_systems::get(&context.store, system).await?;
+        }
         let mut tx = context.store.begin().await?;
         let enqueued = enqueue::enqueue(context, &mut tx, &wish).await?;
         let id = run.id.to_string();

@@ -34,7 +34,7 @@ mod quarantine;
 mod receive;
 mod replay;
 
-pub use claim::{bury_of_system, claim_batch, has_due, hurry_of_system};
+pub use claim::{bury_of_system, claim_batch, expire_leases, has_due, hurry_of_system};
 pub use finish::{End, Outcome, amend, mark, purge};
 pub use list::{EventFilter, EventRow, PAGE_MAX, Tally, count, list, tally};
 pub use quarantine::{
@@ -226,6 +226,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("webhook_events::claim::BURY", claim::BURY),
     ("webhook_events::claim::BURY_OF_SYSTEM", claim::BURY_OF_SYSTEM),
     ("webhook_events::claim::HURRY", claim::HURRY),
+    ("webhook_events::claim::EXPIRE_LEASES", claim::EXPIRE_LEASES),
     ("webhook_events::finish::MARK_ONE", finish::MARK_ONE),
     ("webhook_events::finish::AMEND_ONE", finish::AMEND_ONE),
     ("webhook_events::finish::PURGE", finish::PURGE),

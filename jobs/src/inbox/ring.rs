@@ -49,7 +49,8 @@ async fn run(queue: Queue, clock: Clock, wanted: Arc<Notify>, stop: Cancellation
     }
 }
 
-async fn ring(queue: &Queue, clock: &Clock) -> Result<(), QueueError> {
+/// Rings once, unless enough messages wait.
+pub(super) async fn ring(queue: &Queue, clock: &Clock) -> Result<(), QueueError> {
     if queue.depth(Lane::Hooks).await? < UNHEARD_ENOUGH {
         // Any id means "look into the inbox". A full queue accepts none, and has been rung enough.
         queue.ring(Lane::Hooks, &[RunId(clock.new_id())]).await?;

@@ -1,6 +1,8 @@
 //! `upkeep`: deletes what is older than the retention, a bounded bite at a time.
 
-use zhilian_sync_store::{SyncStatus, events, idempotency_keys, sessions, sync_failures, sync_logs};
+use zhilian_sync_store::{
+    SyncStatus, events, idempotency_keys, sessions, sync_failures, sync_logs, webhook_events,
+};
 
 use crate::context::{Context, seconds};
 use crate::outcome::{Action, JobError};
@@ -20,6 +22,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         let bite = sync_failures::purge(store, before, BITE).await?
             + sync_logs::purge(store, before, BITE).await?
             + events::purge(store, before, BITE).await?
+            + webhook_events::purge(store, before, BITE).await?
             + sessions::purge(store, now).await?
             + idempotency_keys::purge(store).await?;
         deleted += bite;

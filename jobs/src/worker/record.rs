@@ -63,7 +63,7 @@ fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy
 }
 
 /// Whole milliseconds, as every time in the database, and never sooner than asked.
-fn later(now: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
+pub(crate) fn later(now: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
     let millis = delay.as_nanos().div_ceil(1_000_000);
     let delta = i64::try_from(millis).ok().and_then(TimeDelta::try_milliseconds);
     delta.and_then(|delta| now.checked_add_signed(delta)).unwrap_or(DateTime::<Utc>::MAX_UTC)
@@ -159,7 +159,8 @@ pub(crate) async fn system_hears(
     unauthorized: bool,
 ) -> Result<(), StoreError> {
     let now = ctx.clock().now();
-    if let Some(system) = run.system_id {
+    let kind = Kind::parse(&run.kind);
+    if let Some(system) = run.system_id.filter(|_| kind.is_none_or(Kind::asks_the_vendor)) {
         let health = if run.status == SyncStatus::Failed {
             Health::Failing {
                 error: run.error_message.as_deref().unwrap_or("the run failed"),
@@ -168,7 +169,7 @@ pub(crate) async fn system_hears(
                 cooldown_until: now + seconds(ctx.engine.breaker_cooldown_secs),
             }
         } else {
-            let activate = Kind::parse(&run.kind).is_some_and(Kind::activates);
+            let activate = kind.is_some_and(Kind::activates);
             Health::Working { status: run.status, activate }
         };
         external_systems::record_outcome(tx, system, &health, now).await?;
@@ -185,17 +186,21 @@ async fn repeat(
     tx: &mut zhilian_sync_store::Tx,
     run: &Run,
 ) -> Result<Option<Again>, StoreError> {
-    let (Some(system), Some(kind)) = (run.system_id, Kind::parse(&run.kind)) else {
+    let Some(kind) = Kind::parse(&run.kind) else {
         return Ok(None);
     };
-    let parameters = run.parameters.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let parameters = run.parameters.as_deref();
     let wish = Wish {
         kind,
-        system,
+        system: run.system_id,
         stream: run.sync_type.clone(),
-        trigger: Trigger::Manual,
+        // A stream that webhooks keep asking for takes no place from those where a person waits.
+        trigger: if run.trigger == Trigger::Webhook { Trigger::Webhook } else { Trigger::Manual },
         scheduled_for: None,
-        parameters: parameters.unwrap_or_default(),
+        parameters: parameters.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+        replay: parameters
+            .filter(|_| kind == Kind::ReplayWebhooks)
+            .and_then(|text| serde_json::from_str(text).ok()),
         retry_of: Some(run.id),
         requested_by: run.requested_by,
     };

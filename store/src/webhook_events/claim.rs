@@ -9,7 +9,7 @@ use super::WebhookEvent;
 use crate::error::StoreError;
 use crate::ids::{EventId, SystemId};
 use crate::pool::{Store, Tx};
-use crate::{on_read, on_tx};
+use crate::{on_read, on_tx, on_write};
 
 /// How long an event of a paused system is put off. Resuming calls [`hurry_of_system`]; an event that is
 /// put off at that very moment waits this long.
@@ -59,6 +59,21 @@ pub async fn claim_batch(
         }
     }
     Ok(Vec::new())
+}
+
+pub(crate) const EXPIRE_LEASES: &str =
+    "UPDATE webhook_events SET lease_until = $1 WHERE state = 'pending' AND lease_until >= $2";
+
+/// Ends every lease at once. Only for a process that knows it is alone (the embedded database, at its
+/// start): whoever held those leases is gone.
+pub async fn expire_leases(store: &Store) -> Result<u64, StoreError> {
+    let now = store.clock().now();
+    Ok(on_write!(store, |ex| sqlx::query(EXPIRE_LEASES)
+        .bind(now - TimeDelta::milliseconds(1))
+        .bind(now)
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?)
 }
 
 /// An event that is due, and what there is to know of its system.
