@@ -20,6 +20,8 @@ mod expression;
 mod mapping;
 mod path;
 
+pub mod webhook;
+
 mod check;
 
 pub use catalog::Catalog;
@@ -30,3 +32,5 @@ pub use manifest::{
 };
 pub use mapping::{Mapped, RecordFailure};
 pub use paging::{CursorGuard, PageToken};
+pub use redact::Redactor;
+pub use webhook::{EventScope, Plan};

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use super::manifest::{ConfigKind, Manifest, ManifestError, ManifestErrors};
+use super::webhook::WebhookSpec;
 
 /// What an unknown `provider` is served by.
 const FALLBACK: &str = "generic-rest";
@@ -22,7 +23,7 @@ mod embedded {
 }
 
 /// Every manifest by its name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Catalog {
     entries: BTreeMap<String, Entry>,
     /// Manifests with a system's settings laid over, by provider and settings.
@@ -44,13 +45,23 @@ impl Catalog {
 
     /// The embedded manifests, and those of a folder over them.
     pub fn load(directory: Option<&FilePath>) -> Result<Self, ManifestErrors> {
-        let mut catalog = Self::default();
+        let mut catalog = Self { entries: BTreeMap::new(), overlaid: Mutex::default() };
         let mut errors = Vec::new();
         for (name, text) in embedded::MANIFESTS {
             catalog.add(name, format!("config/vendors/{name}.toml"), text, &mut errors);
         }
         if let Some(directory) = directory {
             catalog.add_folder(directory, &mut errors);
+        }
+        if let Some(entry) = catalog.entries.get(FALLBACK)
+            && entry.manifest.webhook.is_none()
+        {
+            let problem = "is missing; vendors without a `[webhook]` of their own are served by this one";
+            errors.push(ManifestError {
+                file: entry.file.clone(),
+                key: "webhook".into(),
+                problem: problem.into(),
+            });
         }
         if errors.is_empty() { Ok(catalog) } else { Err(ManifestErrors(errors)) }
     }
@@ -104,6 +115,18 @@ impl Catalog {
         }
         cache.insert(cache_key, Arc::clone(&manifest));
         Ok(manifest)
+    }
+
+    /// What the vendor sends of its own accord, and the manifest whose streams it speaks of: its own, or
+    /// those of `generic-rest`.
+    #[must_use]
+    pub fn webhook_of(&self, manifest: &Arc<Manifest>) -> (Arc<Manifest>, Arc<WebhookSpec>) {
+        let of = |manifest: &Arc<Manifest>| {
+            manifest.webhook.as_ref().map(|webhook| (Arc::clone(manifest), Arc::clone(webhook)))
+        };
+        of(manifest)
+            .or_else(|| of(&self.entries.get(FALLBACK)?.manifest))
+            .expect("`load` has seen to it that the fallback has a `[webhook]`")
     }
 
     fn add(&mut self, name: &str, file: String, text: &str, errors: &mut Vec<ManifestError>) {

@@ -7,8 +7,10 @@ mod read;
 mod references;
 pub(super) mod section;
 pub(super) mod stream;
+pub(super) mod webhook;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use zhilian_sync_store::SystemType;
 
@@ -16,6 +18,7 @@ use self::section::Problems;
 pub use self::section::{ManifestError, ManifestErrors};
 pub(crate) use self::stream::{Pagination, PagingStyle, Request};
 pub use self::stream::{Stream, Target};
+use self::webhook::WebhookSpec;
 use super::expression::Expression;
 use super::path::Path;
 use super::template::Template;
@@ -39,6 +42,8 @@ pub struct Manifest {
     pub config: Vec<ConfigKey>,
     /// The lists that can be pulled.
     pub streams: Vec<Stream>,
+    /// What it sends of its own accord; without it `generic-rest` says so.
+    pub webhook: Option<Arc<WebhookSpec>>,
     pub(crate) headers: Vec<(String, Template)>,
     pub(crate) auth: Auth,
     pub(crate) limits: BTreeMap<String, Limit>,

@@ -50,11 +50,31 @@ impl Path {
 
     /// The value, if every step of the way exists.
     pub(crate) fn find<'v>(&self, value: &'v Value) -> Option<&'v Value> {
-        self.segments.iter().try_fold(value, |value, segment| match value {
+        self.find_from(0, value)
+    }
+
+    /// The value below `value`, where the first `depth` steps have led there already.
+    pub(crate) fn find_from<'v>(&self, depth: usize, value: &'v Value) -> Option<&'v Value> {
+        self.segments.get(depth..)?.iter().try_fold(value, |value, segment| match value {
             Value::Object(members) => members.get(&segment.key),
             Value::Array(elements) => elements.get(segment.index?),
             _ => None,
         })
+    }
+
+    /// How many steps the way has.
+    pub(crate) fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Whether this step of the way is the member `key`.
+    pub(crate) fn takes_member(&self, depth: usize, key: &str) -> bool {
+        self.segments.get(depth).is_some_and(|segment| segment.key == key)
+    }
+
+    /// Whether this step of the way is the element `index`.
+    pub(crate) fn takes_element(&self, depth: usize, index: usize) -> bool {
+        self.segments.get(depth).is_some_and(|segment| segment.index == Some(index))
     }
 
     /// The value, to be changed or taken.

@@ -1,12 +1,14 @@
 //! Reads the sections of a manifest that concern the vendor as a whole. Apart from the types, because
 //! most of it is about what to say when something is wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use zhilian_sync_store::SystemType;
 
 use super::section::{Problems, Section};
 use super::stream;
+use super::webhook::{self, WebhookSpec};
 use super::{
     Auth, ConfigKey, ConfigKind, CredentialSpec, Envelope, FailureOutcome, FailureRule, Limit, Manifest,
     Messages, Probe,
@@ -35,6 +37,7 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
         "messages",
         "probe",
         "streams",
+        "webhook",
     ] {
         closing.value(key);
     }
@@ -78,11 +81,22 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
         title: meta.1,
         types: meta.2,
         notes: meta.3,
+        webhook: read_webhook(root, problems),
         credentials,
         config,
         streams,
         limits,
     })
+}
+
+fn read_webhook(root: &Section<'_>, problems: &Problems) -> Option<Arc<WebhookSpec>> {
+    match root.value("webhook")? {
+        toml::Value::Table(table) => webhook::read::read_webhook(table, problems).map(Arc::new),
+        other => {
+            problems.add("webhook", format!("expected a table, found a value of type {}", other.type_str()));
+            None
+        }
+    }
 }
 
 fn read_meta(root: &Section<'_>) -> (String, String, Vec<SystemType>, String) {
