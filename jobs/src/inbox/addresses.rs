@@ -55,11 +55,10 @@ impl Addresses {
     /// Whether there is one to take.
     pub(super) fn has(&self, address: IpAddr, now: Instant) -> bool {
         let mut buckets = self.lock();
-        let known = whole(address);
-        match buckets.by_address.get_mut(&known) {
+        let room = buckets.by_address.len() < self.max;
+        match buckets.by_address.get_mut(&whole(address)) {
             Some(bucket) => self.filled(bucket, now).tokens >= 1.0,
-            None if buckets.by_address.len() < self.max => true,
-            None => self.filled(&mut buckets.others, now).tokens >= 1.0,
+            None => room || self.filled(&mut buckets.others, now).tokens >= 1.0,
         }
     }
 

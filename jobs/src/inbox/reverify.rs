@@ -4,9 +4,10 @@
 //! An event is judged as on its arrival: its raw bytes, and its timestamp against the time of its receipt; by
 //! the secrets that count now, since the one that counted then was wrong or missing.
 
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
-use zhilian_sync_store::webhook_events::{self, Accepted, AcceptedBy, Genuine, WebhookEvent};
+use zhilian_sync_store::webhook_events::{self, Accepted, AcceptedBy, WebhookEvent};
 use zhilian_sync_store::{EventId, StoreError, SystemId, Tx, external_systems};
 
 use super::systems::{self, Known};
@@ -86,7 +87,7 @@ impl Inbox {
         let accepted_by = if known.waived { AcceptedBy::Waiver } else { AcceptedBy::Verification };
         let judged = self.reread(known, event).and_then(|reread| {
             if !known.waived {
-                known.spec.verify(&reread.delivery.delivery(), &known.secrets_at(now))?;
+                verify(known, reread.delivery, now)?;
             }
             reread.opened
         });
@@ -155,8 +156,21 @@ impl Inbox {
         let delivery =
             WebhookSpec::delivery_of(&event.request, secret, event.body.clone(), event.received_at)
                 .map_err(unreadable)?;
-        let opened = known.spec.open(&delivery.delivery());
+        let opened = known.spec.open(&delivery.as_delivery());
         Ok(Reread { delivery, opened })
+    }
+}
+
+/// By the address that was registered when it came, and by today's, in case that was what was wrong.
+fn verify(known: &Known, mut delivery: StoredDelivery, now: DateTime<Utc>) -> Result<(), Refusal> {
+    let secrets = known.secrets_at(now);
+    let judged = known.spec.verify(&delivery.as_delivery(), &secrets);
+    match &known.webhook_url {
+        Some(url) if judged.is_err() && *url != delivery.url => {
+            delivery.url.clone_from(url);
+            known.spec.verify(&delivery.as_delivery(), &secrets)
+        }
+        _ => judged,
     }
 }
 
@@ -165,14 +179,9 @@ async fn accept(
     event: &WebhookEvent,
     opened: &Opened,
     accepted_by: AcceptedBy,
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 ) -> Result<Accepted, StoreError> {
     let fingerprint = webhook_events::fingerprint(event.system_id, &opened.event_key, &event.body, None);
-    let genuine = Genuine {
-        accepted_by,
-        fingerprint: &fingerprint,
-        event_key: &opened.event_key,
-        event_type: Some(opened.event_type.as_str()).filter(|text| !text.is_empty()),
-    };
-    webhook_events::accept(tx, event.id, genuine, now).await
+    let event_type = Some(opened.event_type.as_str()).filter(|text| !text.is_empty());
+    webhook_events::accept(tx, event.id, accepted_by, &fingerprint, &opened.event_key, event_type, now).await
 }

@@ -54,10 +54,10 @@ pub(super) struct Known {
 impl Known {
     /// The secrets that count at this time: one whose overlap is over does not, however long it is cached.
     pub(super) fn secrets_at(&self, now: DateTime<Utc>) -> Cow<'_, BTreeMap<String, SecretString>> {
-        if self.expiries.values().all(|expires| *expires > now) {
+        if self.expiries.values().all(|expires| *expires >= now) {
             return Cow::Borrowed(&self.secrets);
         }
-        let counts = |name: &String| self.expiries.get(name).is_none_or(|expires| *expires > now);
+        let counts = |name: &String| self.expiries.get(name).is_none_or(|expires| *expires >= now);
         Cow::Owned(
             self.secrets
                 .iter()
