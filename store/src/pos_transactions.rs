@@ -11,17 +11,21 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::ids::{RunId, SystemId};
 use crate::money::Currency;
-use crate::pool::{Store, Tx};
+use crate::on_tx;
+use crate::pool::Tx;
 use crate::record_batches::{
     self, Batch, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, Upserted, check_id,
     check_time, clean, clean_option,
 };
 use crate::text_enum::{SyncStatus, TransactionType};
-use crate::{on_read, on_tx};
 
-/// The most transactions that one list holds: a page of 500, and the one more that tells whether there
-/// is a next page.
-pub const PAGE_MAX: u32 = 501;
+mod list;
+
+pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, get, list, tally};
+
+use list::FIND_BY_EXTERNAL_ID;
+#[cfg(feature = "testing")]
+pub(crate) use list::STATEMENTS;
 
 const HEAD: &str = "
     INSERT INTO pos_transactions (id, system_id, store_id, pos_transaction_id, pos_order_number,
@@ -63,24 +67,6 @@ const RAISE_TAIL: &str = ") AS seen
       AND pos_transactions.content_hash = seen.column2
       AND pos_transactions.version_at < seen.column3
       AND pos_transactions.system_id = ";
-
-pub(crate) const FIND: &str = "SELECT * FROM pos_transactions WHERE id = $1";
-pub(crate) const FIND_BY_EXTERNAL_ID: &str =
-    "SELECT * FROM pos_transactions WHERE system_id = $1 AND pos_transaction_id = $2";
-pub(crate) const TALLY: &str = "
-    SELECT COUNT(*) AS count, COUNT(DISTINCT pos_transaction_id) AS distinct_ids,
-           CAST(COALESCE(SUM(total), 0) AS BIGINT) AS total
-    FROM pos_transactions WHERE system_id = $1 AND deleted_at IS NULL";
-const LIST: &str = "SELECT * FROM pos_transactions WHERE deleted_at IS NULL";
-
-/// Every fixed statement of this table, by name.
-#[cfg(feature = "testing")]
-pub(crate) const STATEMENTS: &[(&str, &str)] = &[
-    ("pos_transactions::FIND", FIND),
-    ("pos_transactions::FIND_BY_EXTERNAL_ID", FIND_BY_EXTERNAL_ID),
-    ("pos_transactions::TALLY", TALLY),
-    ("pos_transactions::LIST", LIST),
-];
 
 /// One POS transaction as a vendor reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -406,85 +392,6 @@ pub async fn insert_one(
         .fetch_one(ex)
         .await)?;
     Ok((there, false))
-}
-
-/// The transaction of this id, tombstones included.
-pub async fn get(store: &Store, id: Uuid) -> Result<PosTransaction, StoreError> {
-    let found: Option<PosTransaction> =
-        on_read!(store, |ex| sqlx::query_as(FIND).bind(id).fetch_optional(ex).await)?;
-    found.ok_or_else(|| StoreError::NotFound(format!("POS transaction `{id}`")))
-}
-
-/// The transaction that a system calls by this id, tombstones included.
-pub async fn find_by_external_id(
-    store: &Store,
-    system: SystemId,
-    external_id: &str,
-) -> Result<Option<PosTransaction>, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(FIND_BY_EXTERNAL_ID)
-        .bind(system)
-        .bind(external_id)
-        .fetch_optional(ex)
-        .await)?)
-}
-
-/// Which transactions a list holds.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Filter<'a> {
-    /// The only store that the caller may see.
-    pub scope: Option<&'a str>,
-    /// Only this store.
-    pub store_id: Option<&'a str>,
-    /// Only this system.
-    pub system_id: Option<SystemId>,
-    /// Only this state.
-    pub sync_status: Option<SyncStatus>,
-    /// Only those after this one in the list: its `transaction_time` and id.
-    pub before: Option<(DateTime<Utc>, Uuid)>,
-    /// How many, at most [`PAGE_MAX`].
-    pub limit: u32,
-}
-
-macro_rules! list_body {
-    ($filter:expr, $executor:expr) => {{
-        let mut query = QueryBuilder::new(LIST);
-        for store_id in [$filter.scope, $filter.store_id].into_iter().flatten() {
-            query.push(" AND store_id = ").push_bind(store_id);
-        }
-        if let Some(system_id) = $filter.system_id {
-            query.push(" AND system_id = ").push_bind(system_id);
-        }
-        if let Some(status) = $filter.sync_status {
-            query.push(" AND sync_status = ").push_bind(status);
-        }
-        if let Some((at, id)) = $filter.before {
-            query.push(" AND (transaction_time, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
-        }
-        query.push(" ORDER BY transaction_time DESC, id DESC LIMIT ");
-        query.push_bind(i64::from($filter.limit.min(PAGE_MAX)));
-        query.build_query_as().fetch_all($executor).await
-    }};
-}
-
-/// The newest transactions that are not gone.
-pub async fn list(store: &Store, filter: &Filter<'_>) -> Result<Vec<PosTransaction>, StoreError> {
-    Ok(on_read!(store, |ex| list_body!(filter, ex))?)
-}
-
-/// What a system has sold, as it is stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct Tally {
-    /// Rows that are not gone.
-    pub count: i64,
-    /// Different ids among them; fewer than rows would mean that something was doubled.
-    pub distinct_ids: i64,
-    /// The sum of their totals, in minor units.
-    pub total: i64,
-}
-
-/// Counts what a system has sold, to compare it with the vendor's own ledger.
-pub async fn tally(store: &Store, system: SystemId) -> Result<Tally, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(TALLY).bind(system).fetch_one(ex).await)?)
 }
 
 fn as_refused(refused: RefusedRecord) -> StoreError {
