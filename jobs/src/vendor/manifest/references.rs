@@ -1,6 +1,7 @@
 //! What one section of a manifest names must exist in another: credentials, settings, limits, streams.
 
 use super::section::Problems;
+use super::webhook::routes;
 use super::{Auth, Manifest};
 use crate::vendor::template::{Slot, Template};
 
@@ -62,6 +63,9 @@ pub(super) fn check(manifest: &Manifest, problems: &Problems) {
             }
             _ => {}
         }
+    }
+    if let Some(webhook) = &manifest.webhook {
+        routes::check(&webhook.routes, manifest, problems);
     }
     if let Some(name) = &manifest.probe.stream
         && manifest.stream(name).is_none()
