@@ -217,7 +217,8 @@ const SAVE: &str = "UPDATE external_systems SET name = $3, provider = $4, store_
 /// Writes a changed configuration, if nobody changed it since `system` was read; a conflict otherwise.
 ///
 /// `status` is written only where the caller changes it: runs write it too, and must not be overwritten
-/// by an older reading.
+/// by an older reading. Webhook events that were put off (their system was paused, or an attempt failed)
+/// are due at once: the change may be what they waited for.
 pub async fn save(
     tx: &mut Tx,
     system: &ExternalSystem,
@@ -258,6 +259,9 @@ pub async fn save(
             "system `{}` was changed or deleted meanwhile; read it again and repeat the change",
             system.id
         )));
+    }
+    if !system.paused {
+        webhook_events::hurry_of_system(tx, system.id, now).await?;
     }
     Ok(())
 }

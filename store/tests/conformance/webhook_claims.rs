@@ -7,11 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use zhilian_sync_store::external_systems;
 use zhilian_sync_store::sync_logs::{self, APPLY_WEBHOOKS, Counts, LogMinute, log_minute, minute_id};
 use zhilian_sync_store::webhook_events::{
-    End, EventFilter, EventResult, NewEvent, Outcome, SYSTEM_DELETED, WebhookEvent, WebhookState,
-    bury_of_system, claim_batch, get, has_due, hurry_of_system, insert_batch, mark, purge, replay,
-    replay_some,
+    End, EventFilter, EventResult, NewEvent, Outcome, SYSTEM_DELETED, WebhookEvent, WebhookState, amend,
+    bury_of_system, claim_batch, expire_leases, get, has_due, insert_batch, mark, purge, replay, replay_some,
 };
-use zhilian_sync_store::{EventId, Lane, Pool, RunId, Store, SyncStatus, SystemId, Trigger};
+use zhilian_sync_store::{EventId, Lane, Pool, RunId, Store, SyncStatus, SystemId, Trigger, on_tx};
 
 use super::support::{at, system};
 use super::webhook_events::{event, kill_all, receive, unverified};
@@ -203,14 +202,45 @@ pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
     assert_eq!(get(&store, read[2].id).await.unwrap().error_code, None);
 }
 
+pub(crate) async fn an_outcome_is_amended_only_by_its_claim(store: Store) {
+    let system = system(&store).await;
+    receive_many(&store, system, 2).await;
+    let [changed, kept] = claim(&store, 2).await.try_into().unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let now = store.clock().now();
+    mark(&mut tx, &[outcome(&changed, APPLIED), outcome(&kept, APPLIED)], now).await.unwrap();
+    let retry = End::Retry { run_at: at(60), code: "record_missing", message: "not here yet".into() };
+    let stranger = Outcome { claim_no: kept.claim_no - 1, ..outcome(&kept, retry.clone()) };
+    amend(&mut tx, &[outcome(&changed, retry), stranger], now).await.unwrap();
+    amend(&mut tx, &[], now).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let read = get(&store, changed.id).await.unwrap();
+    assert_eq!((read.state, read.result, read.ended_at), (WebhookState::Pending, None, None));
+    assert_eq!((read.run_at, read.error_code.as_deref()), (at(60), Some("record_missing")));
+    let read = get(&store, kept.id).await.unwrap();
+    assert_eq!((read.state, read.result), (WebhookState::Applied, Some(EventResult::Stored)));
+}
+
+pub(crate) async fn a_process_that_is_alone_ends_every_lease(store: Store) {
+    let system = system(&store).await;
+    let events = receive_many(&store, system, 2).await;
+    assert_eq!(claim(&store, 2).await.len(), 2);
+    assert!(claim(&store, 2).await.is_empty());
+    assert_eq!(expire_leases(&store).await.unwrap(), 2);
+    assert_eq!(
+        ids(&claim(&store, 2).await),
+        events[..1],
+        "one by one: one of them may have ended the process"
+    );
+    assert_eq!(ids(&claim(&store, 2).await), events[1..]);
+}
+
 async fn set_paused(store: &Store, id: SystemId, paused: bool) {
     let mut read = external_systems::get(store, id).await.unwrap();
     read.paused = paused;
     let mut tx = store.begin().await.unwrap();
     external_systems::save(&mut tx, &read, None, store.clock().now()).await.unwrap();
-    if !paused {
-        hurry_of_system(&mut tx, id, store.clock().now()).await.unwrap();
-    }
     tx.commit().await.unwrap();
 }
 
@@ -232,18 +262,27 @@ pub(crate) async fn events_of_a_paused_system_wait_and_are_in_nobodys_way(store:
     assert_eq!(ids(&claimed).into_iter().collect::<BTreeSet<_>>(), waiting.into_iter().collect());
 }
 
-pub(crate) async fn a_put_off_event_comes_by_itself(store: Store) {
-    let paused = system(&store).await;
-    let waiting = receive_many(&store, paused, 1).await;
-    set_paused(&store, paused, true).await;
+pub(crate) async fn what_was_put_off_comes_by_itself_or_when_its_system_changes(store: Store) {
+    let system = system(&store).await;
+    let waiting = receive_many(&store, system, 1).await;
+    set_paused(&store, system, true).await;
     assert!(claim(&store, 2).await.is_empty());
-    let mut read = external_systems::get(&store, paused).await.unwrap();
-    read.paused = false;
+    // Put off at the very moment of the resuming: before that, with an old reading of the system.
+    set_paused(&store, system, false).await;
     let mut tx = store.begin().await.unwrap();
-    external_systems::save(&mut tx, &read, None, at(2)).await.unwrap();
+    let put_off = "UPDATE webhook_events SET run_at = $1";
+    on_tx!(&mut tx, |ex| sqlx::query(put_off).bind(at(601)).execute(ex).await.map(drop)).unwrap();
     tx.commit().await.unwrap();
     assert!(claim(&store, 2).await.is_empty());
     store.clock().advance(TimeDelta::minutes(10));
+    let claimed = claim(&store, 2).await;
+    assert_eq!(ids(&claimed), waiting);
+
+    // A failed attempt waits no longer when somebody mends the system.
+    let late = End::Retry { run_at: at(5_000), code: "vendor_unauthorized", message: "no".into() };
+    mark_all(&store, &[outcome(&claimed[0], late)]).await;
+    assert!(claim(&store, 2).await.is_empty());
+    set_paused(&store, system, false).await;
     assert_eq!(ids(&claim(&store, 2).await), waiting);
 }
 
