@@ -12,8 +12,8 @@ use crate::app::App;
 
 use access::Access::{self, Needs, Public};
 use access::Permission::{
-    CreateTransactions, DeleteSystems, ManageRuns, SeeRecords, SeeRuns, SeeSystems, TestSystems, UseSession,
-    WriteSystems,
+    CreateTransactions, DeleteSystems, ManageRuns, ManageWebhooks, ReleaseWebhooks, SeeRecords, SeeRuns,
+    SeeSystems, SeeWebhooks, TestSystems, UseSession, WriteSystems,
 };
 
 pub mod access;
@@ -30,6 +30,7 @@ pub mod runs;
 pub mod session;
 pub mod systems;
 pub mod values;
+pub mod webhooks;
 
 /// Where the API begins.
 pub const BASE: &str = "/api/v1";
@@ -76,6 +77,41 @@ pub const ROUTES: &[Route] = &[
         Needs(CreateTransactions),
     ),
     route(Method::GET, "/integrations/pos/transactions", "list_transactions", Needs(SeeRecords)),
+    route(Method::POST, "/integrations/webhooks/{type}/{system_id}", "receive_webhook", Public),
+    route(Method::GET, "/integrations/webhooks/{type}/{system_id}", "answer_handshake", Public),
+    route(Method::HEAD, "/integrations/webhooks/{type}/{system_id}", "answer_probe", Public),
+    route(Method::GET, "/integrations/webhook-events", "list_webhook_events", Needs(SeeWebhooks)),
+    route(
+        Method::POST,
+        "/integrations/webhook-events/replay",
+        "replay_webhook_events",
+        Needs(ManageWebhooks),
+    ),
+    route(Method::GET, "/integrations/webhook-events/{event_id}", "show_webhook_event", Needs(SeeWebhooks)),
+    route(
+        Method::POST,
+        "/integrations/webhook-events/{event_id}/replay",
+        "replay_webhook_event",
+        Needs(ManageWebhooks),
+    ),
+    route(
+        Method::POST,
+        "/integrations/webhook-events/{event_id}/release",
+        "release_webhook_event",
+        Needs(ReleaseWebhooks),
+    ),
+    route(
+        Method::POST,
+        "/integrations/systems/{system_id}/webhook-events/reverify",
+        "reverify_webhook_events",
+        Needs(ManageWebhooks),
+    ),
+    route(
+        Method::POST,
+        "/integrations/systems/{system_id}/webhook-secret",
+        "rotate_webhook_secret",
+        Needs(WriteSystems),
+    ),
     route(Method::GET, "/health/live", "show_liveness", Public),
     route(Method::GET, "/health/ready", "show_readiness", Public),
 ];
@@ -91,6 +127,8 @@ pub enum Tag {
     Runs,
     /// Transactions of tills.
     Pos,
+    /// What vendors post to us.
+    Webhooks,
     /// Whether the service works.
     Health,
 }
@@ -99,7 +137,15 @@ pub enum Tag {
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit(pub usize);
 
-type Handlers = (session::Session, systems::Systems, runs::Runs, pos::Pos, health::Health);
+type Handlers = (
+    session::Session,
+    systems::Systems,
+    runs::Runs,
+    pos::Pos,
+    webhooks::receive::Receiver,
+    webhooks::Webhooks,
+    health::Health,
+);
 
 /// The whole service as one endpoint: the API, its document, and the pages beside it.
 pub fn endpoint(app: &App) -> impl Endpoint<Output = Response> + use<> {
@@ -126,6 +172,8 @@ fn handlers(app: &App) -> OpenApiService<Handlers, ()> {
         systems::Systems(app.clone()),
         runs::Runs(app.clone()),
         pos::Pos(app.clone()),
+        webhooks::receive::Receiver(app.clone()),
+        webhooks::Webhooks(app.clone()),
         health::Health(app.clone()),
     );
     OpenApiService::new(handlers, "zhilian-sync", env!("CARGO_PKG_VERSION"))

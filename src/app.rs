@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use zhilian_sync_jobs::inbox::Inbox;
 use zhilian_sync_jobs::queue::Queue;
 use zhilian_sync_jobs::vendor::Vendors;
 use zhilian_sync_jobs::{Context, scheduler, worker};
@@ -63,6 +64,8 @@ pub struct App(Arc<Parts>);
 struct Parts {
     settings: Settings,
     context: Context,
+    inbox: Option<Inbox>,
+    inbox_stop: CancellationToken,
     gate: auth::Gate,
     test_waiters: Arc<Semaphore>,
     clock_skew_ms: AtomicI64,
@@ -82,7 +85,7 @@ impl App {
         };
         let vendors =
             Vendors::new(&settings.vendors, store.clone()).context("reading the vendor manifests")?;
-        let app = Self::assemble(settings, store, queue, vendors, lock);
+        let app = Self::assemble(settings, role, (store, queue, vendors), lock);
         app.0.clock_skew_ms.store(skew.num_milliseconds(), Ordering::Relaxed);
         Ok(app)
     }
@@ -91,14 +94,13 @@ impl App {
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn from_parts(settings: Settings, store: Store, queue: Queue, vendors: Vendors) -> Self {
-        Self::assemble(settings, store, queue, vendors, None)
+        Self::assemble(settings, ProcessRole::All, (store, queue, vendors), None)
     }
 
     fn assemble(
         settings: Settings,
-        store: Store,
-        queue: Queue,
-        vendors: Vendors,
+        role: ProcessRole,
+        (store, queue, vendors): (Store, Queue, Vendors),
         lock: Option<files::Lock>,
     ) -> Self {
         let context = Context::new(
@@ -110,9 +112,14 @@ impl App {
             settings.webhooks.clone(),
         );
         let test_waiters = Arc::new(Semaphore::new(settings.server.test_waiters_max));
+        let inbox_stop = CancellationToken::new();
+        let inbox =
+            role.serves_http().then(|| Inbox::start(&context, &settings.webhooks, inbox_stop.clone()));
         let parts = Parts {
             settings,
             context,
+            inbox,
+            inbox_stop,
             gate: auth::Gate::default(),
             test_waiters,
             clock_skew_ms: AtomicI64::new(0),
@@ -141,6 +148,8 @@ impl App {
                 Some(listener) => self.serve_http(listener, stop.clone()).await,
                 None => Ok(()),
             };
+            // The last request is answered, so nothing new comes into the inbox.
+            self.0.inbox_stop.cancel();
             if served.is_err() {
                 // The rest of the process is not to go on without a door.
                 stop.cancel();
@@ -203,6 +212,11 @@ impl App {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.0.context.store
+    }
+
+    /// Where webhooks are received; only a process that serves HTTP has one.
+    pub(crate) fn inbox(&self) -> Option<&Inbox> {
+        self.0.inbox.as_ref()
     }
 
     /// The gate before password checks.

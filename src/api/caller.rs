@@ -28,7 +28,7 @@ pub struct Origin {
     /// Names the request in logs, answers and the audit.
     pub request_id: String,
     /// The client's address, as far as it can be told.
-    pub address: Option<String>,
+    pub address: Option<IpAddr>,
     /// What was asked for; the router cuts the base path off the request's own.
     pub uri: Uri,
 }
@@ -46,6 +46,8 @@ pub struct Caller {
     pub store_id: Option<String>,
     /// By which session.
     pub session_id: SessionId,
+    /// From which address, as the audit writes it.
+    pub address: Option<String>,
     /// Where from.
     pub origin: Origin,
 }
@@ -66,7 +68,7 @@ impl Caller {
         NewAuditLog {
             actor_id: Some(self.user_id),
             actor_name: Some(&self.username),
-            address: self.origin.address.as_deref(),
+            address: self.address.as_deref(),
             action,
             entity,
             entity_id: Some(entity_id),
@@ -107,6 +109,7 @@ pub async fn authenticate(app: &App, request: &Request, origin: &Origin) -> Resu
         role: user.role,
         store_id: user.store_id,
         session_id: live.session_id,
+        address: origin.address.map(|address| address.to_string()),
         origin: origin.clone(),
     })
 }
@@ -165,9 +168,9 @@ fn is_own_origin(headers: &HeaderMap, public_url: &str) -> bool {
 }
 
 /// The address of the client: the peer's, or what a proxy that we trust says.
-pub fn client_address(request: &Request, trusted: &[IpAddr]) -> Option<String> {
+pub fn client_address(request: &Request, trusted: &[IpAddr]) -> Option<IpAddr> {
     let peer = request.remote_addr().as_socket_addr()?.ip();
-    Some(client_behind(peer, request.headers(), trusted).to_string())
+    Some(client_behind(peer, request.headers(), trusted))
 }
 
 fn client_behind(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {

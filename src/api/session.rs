@@ -115,10 +115,11 @@ impl Session {
     ) -> Result<WithCookie<Found<SessionAnswer>>, Problem> {
         let Credentials { username, password, cookie } = body.value;
         let settings = self.0.settings();
+        let address = origin.address.map(|address| address.to_string());
         let attempt = auth::Attempt {
             username: &username.0,
             password: &password.0,
-            address: origin.address.as_deref(),
+            address: address.as_deref(),
             user_agent: request.header(header::USER_AGENT),
             request_id: &origin.request_id,
             session: TimeDelta::hours(settings.auth.session_hours.into()),

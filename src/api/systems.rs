@@ -6,12 +6,11 @@
 
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
+use serde_json::json;
 use uuid::Uuid;
 use zhilian_sync_jobs::Context;
-use zhilian_sync_store::audit_logs;
 use zhilian_sync_store::external_systems::{self, ExternalSystem, Filter};
-use zhilian_sync_store::sync_logs;
-use zhilian_sync_store::{SystemId, SystemStatus, SystemType};
+use zhilian_sync_store::{SystemId, SystemStatus, SystemType, Tx, audit_logs, sync_logs};
 
 use super::Tag;
 use super::access::in_scope;
@@ -22,16 +21,16 @@ use super::page::{Limit, Page, Wanted};
 use super::problem::Problem;
 use super::runs::{RunAnswer, StartedAnswer};
 use super::session::Success;
-use super::values::{Choice, Text, Time};
+use super::values::{Choice, Named as _, Text, Time};
 use crate::app::App;
 
 use answer::SystemAnswer;
-use change::{NewSystem, SystemUpdate};
+use change::{NewSystem, SystemUpdate, Verification};
 use testing::TestAnswer;
 
 pub mod answer;
 pub mod change;
-mod secrets;
+pub(super) mod secrets;
 mod starting;
 pub mod testing;
 
@@ -77,11 +76,13 @@ impl Systems {
         let mut system = external_systems::blank(&context.store, &name.0, system_type.0, &provider.0);
         system.created_by = Some(caller.user_id);
         system.store_id = caller.store_id.clone();
+        let before = Verification::of(&system);
         change::create(context, &caller, &mut system, body.value)?;
         let store = &context.store;
         let mut tx = store.begin().await?;
         external_systems::insert(&mut tx, &system).await?;
-        audit(&mut tx, context, &caller, "system.create", &system).await?;
+        let detail = change_of_verification(before, &system);
+        audit(&mut tx, context, &caller, "system.create", &system, detail.as_deref()).await?;
         tx.commit().await?;
         let answer = SystemAnswer::detailed(&system, &context.vendors);
         Ok(Answer(answer.ignoring(body.ignored_fields)))
@@ -152,14 +153,17 @@ impl Systems {
     ) -> Result<Found<SystemAnswer>, Problem> {
         let context = self.0.context();
         let mut system = visible(context, &caller, system_id.0).await?;
+        let before = Verification::of(&system);
         let status = change::update(context, &caller, &mut system, body.value)?;
-        let answer = self.save(&caller, "system.update", system, status).await?;
+        let detail = change_of_verification(before, &system);
+        let change = Change { action: "system.update", detail: detail.as_deref(), status };
+        let answer = self.save(&caller, change, system).await?;
         Ok(Answer(answer.ignoring(body.ignored_fields)))
     }
 
     /// Delete a system
     ///
-    /// Its runs are cancelled and its secrets wiped; its records stay.
+    /// Its runs are cancelled, its waiting webhook events given up and its secrets wiped; its records stay.
     #[oai(
         path = "/integrations/systems/:system_id",
         method = "delete",
@@ -173,7 +177,7 @@ impl Systems {
         let mut tx = context.store.begin().await?;
         sync_logs::cancel_all_of(&mut tx, system.id, "the system was deleted", now).await?;
         external_systems::delete(&mut tx, &system, now).await?;
-        audit(&mut tx, context, &caller, "system.delete", &system).await?;
+        audit(&mut tx, context, &caller, "system.delete", &system, None).await?;
         tx.commit().await?;
         Ok(Success::answer(format!("system `{}` is deleted; its records are kept", system.name)))
     }
@@ -197,7 +201,7 @@ impl Systems {
         system.paused = true;
         system.paused_note = body.value.note.map(|note| note.0);
         change::unschedule(&mut system);
-        self.save(&caller, "system.pause", system, None).await.map(Answer)
+        self.save(&caller, Change::of("system.pause"), system).await.map(Answer)
     }
 
     /// Resume a paused system
@@ -217,7 +221,7 @@ impl Systems {
         system.paused_note = None;
         // The scheduler gives it a fresh slot: what was missed is one run, not many.
         change::unschedule(&mut system);
-        self.save(&caller, "system.resume", system, None).await.map(Answer)
+        self.save(&caller, Change::of("system.resume"), system).await.map(Answer)
     }
 
     /// Test the connection
@@ -261,14 +265,13 @@ impl Systems {
     async fn save(
         &self,
         caller: &Caller,
-        action: &str,
+        change: Change<'_>,
         system: ExternalSystem,
-        status: Option<SystemStatus>,
     ) -> Result<SystemAnswer, Problem> {
         let context = self.0.context();
         let mut tx = context.store.begin().await?;
-        external_systems::save(&mut tx, &system, status, context.clock().now()).await?;
-        audit(&mut tx, context, caller, action, &system).await?;
+        external_systems::save(&mut tx, &system, change.status, context.clock().now()).await?;
+        audit(&mut tx, context, caller, change.action, &system, change.detail).await?;
         tx.commit().await?;
         let saved = external_systems::get(&context.store, system.id).await?;
         Ok(SystemAnswer::detailed(&saved, &context.vendors))
@@ -283,15 +286,38 @@ pub async fn visible(context: &Context, caller: &Caller, id: Uuid) -> Result<Ext
         .ok_or_else(|| Problem::not_found(format_args!("system `{id}`")))
 }
 
-async fn audit(
-    tx: &mut zhilian_sync_store::Tx,
+/// A saved change: what the audit calls it, and the status where it sets one.
+struct Change<'a> {
+    action: &'a str,
+    detail: Option<&'a str>,
+    status: Option<SystemStatus>,
+}
+
+impl<'a> Change<'a> {
+    const fn of(action: &'a str) -> Self {
+        Self { action, detail: None, status: None }
+    }
+}
+
+/// What the audit keeps of a change that lets unverified webhooks in, or shuts them out again.
+fn change_of_verification(before: Verification, system: &ExternalSystem) -> Option<String> {
+    let after = Verification::of(system);
+    (after != before)
+        .then(|| json!({"webhook_verification": {"from": before.text(), "to": after.text()}}).to_string())
+}
+
+/// Writes down who did what to a system.
+pub async fn audit(
+    tx: &mut Tx,
     context: &Context,
     caller: &Caller,
     action: &str,
     system: &ExternalSystem,
+    detail: Option<&str>,
 ) -> Result<(), Problem> {
     let id = system.id.to_string();
     let mut entry = caller.audit(action, "system", &id);
     entry.store_id = system.store_id.as_deref();
+    entry.detail = detail;
     Ok(audit_logs::insert(tx, context.clock(), entry).await?)
 }

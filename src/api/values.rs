@@ -13,6 +13,7 @@ use poem_openapi::types::{ParseError, ParseFromJSON, ParseFromParameter, ParseRe
 use secrecy::SecretString;
 use serde_json::{Map, Number, Value};
 use zhilian_sync_store::money::{self, MoneyError};
+use zhilian_sync_store::webhook_events::{AcceptedBy, EventResult, WebhookState};
 use zhilian_sync_store::{
     Currency, Lane, Role, SyncStatus, SystemStatus, SystemType, TransactionType, Trigger,
 };
@@ -190,6 +191,12 @@ impl ParseFromJSON for Time {
             LocalTime::Instant(at) => Ok(Self(at)),
             LocalTime::Wall(_) => Err(ParseError::custom("names no zone; expected `2024-02-15T10:00:00Z`")),
         }
+    }
+}
+
+impl ParseFromParameter for Time {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        Self::parse_from_json(Some(Value::String(value.to_owned())))
     }
 }
 
@@ -375,6 +382,9 @@ named! {
     Lane = "lane",
     Role = "role",
     TransactionType = "transaction_type",
+    WebhookState = "webhook_state",
+    AcceptedBy = "accepted_by",
+    EventResult = "webhook_result",
 }
 
 /// One of the values of an enumeration.

@@ -18,13 +18,14 @@ const RECORD_SECRET_BYTES_MIN: usize = 12;
 
 /// Knows the forms of some secrets; prints none of them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Redactor {
+pub struct Redactor {
     /// Longest first, so that no part of a longer form is left over.
     forms: Vec<SecretString>,
 }
 
 impl Redactor {
-    pub(crate) fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
+    /// Knows these secrets, in every form.
+    pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
         let mut forms: Vec<String> = secrets
             .into_iter()
             .filter(|secret| secret.len() >= SECRET_BYTES_MIN)
@@ -49,7 +50,8 @@ impl Redactor {
     }
 
     /// The text without secrets.
-    pub(crate) fn text(&self, text: &str) -> String {
+    #[must_use]
+    pub fn text(&self, text: &str) -> String {
         self.forms.iter().fold(text.to_owned(), |text, form| {
             let form = form.expose_secret();
             if text.contains(form) { text.replace(form, MASK) } else { text }
@@ -57,7 +59,8 @@ impl Redactor {
     }
 
     /// The value without secrets, in texts and in names.
-    pub(crate) fn json(&self, value: &Value) -> Value {
+    #[must_use]
+    pub fn json(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(text)),
             Value::Array(elements) => {

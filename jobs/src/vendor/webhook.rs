@@ -12,6 +12,7 @@ pub(super) mod preset;
 pub(super) mod reply;
 mod route;
 mod scheme;
+mod secret;
 mod sorted;
 mod verify;
 

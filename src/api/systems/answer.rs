@@ -6,7 +6,8 @@ use zhilian_sync_jobs::vendor::Vendors;
 use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::{SyncStatus, SystemStatus, SystemType};
 
-use super::change;
+use super::change::{self, Verification};
+use crate::api::BASE;
 use crate::api::values::{Choice, Fields, Time};
 
 /// A system.
@@ -34,8 +35,10 @@ pub struct SystemAnswer {
     pub store_map: Fields,
     /// Where the vendor answers; null is the manifest's own address.
     pub api_endpoint: Option<String>,
-    /// Where the vendor posts to.
+    /// Where the vendor posts to, as it was registered there.
     pub webhook_url: Option<String>,
+    /// Where it posts to below this service's own address.
+    pub webhook_path: String,
     /// Settings of the vendor that are no secrets.
     pub config: Fields,
     /// The names of the secrets that are set.
@@ -46,6 +49,10 @@ pub struct SystemAnswer {
     pub has_api_secret: bool,
     /// Whether a secret for webhooks is set.
     pub has_webhook_secret: bool,
+    /// When former webhook secrets stop being valid; they stay so for a while after a rotation.
+    pub webhook_secret_expiries: Vec<Time>,
+    /// `signature`, or `none` where an admin gave up the verification of webhooks.
+    pub webhook_verification: Choice<Verification>,
     /// The zone of its schedule and of times without a zone.
     pub timezone: String,
     /// The currency of amounts that name none.
@@ -101,11 +108,14 @@ impl SystemAnswer {
             store_map: Fields(map_of(&system.store_map)),
             api_endpoint: system.api_endpoint.clone(),
             webhook_url: system.webhook_url.clone(),
+            webhook_path: webhook_path(system),
             config: Fields(system.config.0.clone()),
             credential_names: system.credential_names.keys().cloned().collect(),
             has_api_key: has("api_key"),
             has_api_secret: has("api_secret"),
             has_webhook_secret: system.sealed_webhook_secrets.is_some(),
+            webhook_secret_expiries: expiries(system),
+            webhook_verification: Choice(Verification::of(system)),
             timezone: system.timezone.clone(),
             currency: system.currency.to_string(),
             sync_enabled: system.sync_enabled,
@@ -142,6 +152,18 @@ impl SystemAnswer {
 
 fn map_of(map: &std::collections::BTreeMap<String, String>) -> Map<String, Value> {
     map.iter().map(|(shop, store)| (shop.clone(), Value::String(store.clone()))).collect()
+}
+
+/// When former webhook secrets end, the next end first.
+pub fn expiries(system: &ExternalSystem) -> Vec<Time> {
+    let mut ends: Vec<_> = system.webhook_secret_expiries.values().copied().collect();
+    ends.sort_unstable();
+    ends.into_iter().map(Time).collect()
+}
+
+/// Where a system's vendor posts to, below this service's own address.
+pub fn webhook_path(system: &ExternalSystem) -> String {
+    format!("{BASE}/integrations/webhooks/{}/{}", system.system_type, system.id)
 }
 
 const fn health(system: &ExternalSystem) -> &'static str {

@@ -10,10 +10,11 @@ use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::{Currency, SystemStatus, SystemType};
 
 use super::secrets;
+use crate::api::access::Permission;
 use crate::api::body::request_body;
 use crate::api::caller::Caller;
 use crate::api::problem::{FieldError, Problem};
-use crate::api::values::{Choice, Fields, Flag, SecretText, Text, Whole};
+use crate::api::values::{Choice, Fields, Flag, Named, SecretText, Text, Whole};
 
 type Interval = Whole<10, 31_536_000>;
 type Url2000 = Text<2000>;
@@ -43,8 +44,10 @@ request_body! {
         credentials: Option<Fields>,
         /// Where the vendor posts to.
         webhook_url: MaybeUndefined<Url2000>,
-        /// What the vendor signs webhooks with.
+        /// What the vendor signs webhooks with; takes the place of every one before.
         webhook_secret: MaybeUndefined<SecretText>,
+        /// `none` gives up the verification of webhooks; only an admin may.
+        webhook_verification: Option<Choice<Verification>>,
         /// The vendor's shop id → our store id.
         store_map: Option<Fields>,
         /// An IANA zone, by default Asia/Shanghai.
@@ -83,8 +86,10 @@ request_body! {
         credentials: Option<Fields>,
         /// Where the vendor posts to.
         webhook_url: MaybeUndefined<Url2000>,
-        /// What the vendor signs webhooks with.
+        /// What the vendor signs webhooks with; takes the place of every one before.
         webhook_secret: MaybeUndefined<SecretText>,
+        /// `none` gives up the verification of webhooks; only an admin may.
+        webhook_verification: Option<Choice<Verification>>,
         /// The vendor's shop id → our store id, as a whole.
         store_map: Option<Fields>,
         /// An IANA zone.
@@ -97,6 +102,37 @@ request_body! {
         sync_interval: MaybeUndefined<Interval>,
         /// A cron expression; takes the place of an interval.
         sync_cron: MaybeUndefined<Text<256>>,
+    }
+}
+
+/// How a system's webhooks are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification {
+    /// By what the vendor's manifest says: a signature, a code, a secret address.
+    Signature,
+    /// Not at all: whoever knows the address is believed.
+    None,
+}
+
+impl Named for Verification {
+    const NAME: &'static str = "webhook_verification";
+
+    fn all() -> &'static [Self] {
+        &[Self::Signature, Self::None]
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Signature => "signature",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Verification {
+    /// What a system has; a text that nobody writes is the strict one.
+    pub fn of(system: &ExternalSystem) -> Self {
+        if system.webhook_verification == Self::None.text() { Self::None } else { Self::Signature }
     }
 }
 
@@ -114,6 +150,7 @@ impl From<NewSystem> for SystemUpdate {
             credentials: new.credentials,
             webhook_url: new.webhook_url,
             webhook_secret: new.webhook_secret,
+            webhook_verification: new.webhook_verification,
             store_map: new.store_map,
             timezone: new.timezone,
             currency: new.currency,
@@ -147,6 +184,7 @@ pub(super) fn update(
     let before = system.clone();
     let mut errors = Vec::new();
     apply_place(caller, system, &update)?;
+    apply_verification(caller, system, update.webhook_verification.map(|choice| choice.0))?;
     apply_words(system, &update, &mut errors);
     apply_schedule(system, &update, &mut errors);
     let given = secrets::take(context, system, &mut update, &mut errors);
@@ -214,6 +252,24 @@ fn apply_place(caller: &Caller, system: &mut ExternalSystem, update: &SystemUpda
         return Err(Problem::forbidden("other_store", detail));
     }
     system.store_id = wanted.map(str::to_owned);
+    Ok(())
+}
+
+/// Unverified events are applied as if the vendor had sent them, so giving up verification is an admin's.
+fn apply_verification(
+    caller: &Caller,
+    system: &mut ExternalSystem,
+    wanted: Option<Verification>,
+) -> Result<(), Problem> {
+    let Some(wanted) = wanted.filter(|wanted| *wanted != Verification::of(system)) else {
+        return Ok(());
+    };
+    if wanted == Verification::None && !caller.may(Permission::ReleaseWebhooks) {
+        let detail =
+            format!("the role `{}` may not give up the verification of webhooks; an admin may", caller.role);
+        return Err(Problem::forbidden("forbidden", detail));
+    }
+    wanted.text().clone_into(&mut system.webhook_verification);
     Ok(())
 }
 

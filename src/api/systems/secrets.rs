@@ -23,8 +23,8 @@ const SEED_CREDENTIALS: &[&str] = &["api_key", "api_secret"];
 /// A top-level key of `config` with one of these in its name holds a secret if it holds a text.
 const SECRET_WORDS: &[&str] =
     &["secret", "token", "password", "passwd", "api_key", "apikey", "private_key", "access_key", "app_key"];
-/// The name of the only webhook secret that this route sets.
-const WEBHOOK_SECRET: &str = "default";
+/// The name of the webhook secret that is valid without end; former ones have other names.
+pub(in crate::api) const WEBHOOK_SECRET: &str = "default";
 
 /// The secrets of a request: what is set, and what is taken away.
 #[derive(Default)]
@@ -186,6 +186,8 @@ pub(super) fn seal(
         MaybeUndefined::Null => BTreeMap::new(),
         MaybeUndefined::Value(secret) => BTreeMap::from([(WEBHOOK_SECRET.to_owned(), secret.0)]),
     };
+    // Whoever sets a secret replaces them all; the overlap is the rotation's.
+    system.webhook_secret_expiries.clear();
     Ok(external_systems::set_webhook_secrets(store, system, &webhook)?)
 }
 
