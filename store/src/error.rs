@@ -56,6 +56,8 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
+            // What comes of a connection that breaks in the middle of a word, as behind a proxy.
+            | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed => Self::Busy(error),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
                 Self::Corrupt { what: "a row".into(), source: Box::new(error) }

@@ -318,9 +318,9 @@ impl Tx {
             Self::Sqlite(transaction) => transaction.commit().await,
         };
         result.map_err(|error| match StoreError::from(error) {
-            StoreError::Busy(error @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_))) => {
-                StoreError::CommitUnknown(error)
-            }
+            StoreError::Busy(
+                error @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)),
+            ) => StoreError::CommitUnknown(error),
             other => other,
         })
     }

@@ -94,13 +94,13 @@ impl Systems {
         let read_at = Instant::now();
         let row = match external_systems::find(&self.store, id).await {
             Ok(row) => row,
-            Err(error @ StoreError::Busy(_)) => {
-                tracing::warn!(%error, "the database does not answer; webhooks are answered with 503");
-                return Err(Rejected::Busy);
-            }
-            Err(error) => {
+            Err(error @ (StoreError::Corrupt { .. } | StoreError::Vault(_))) => {
                 tracing::error!(%error, system.id = %id, "the system of a webhook cannot be read");
                 return Err(Rejected::Misconfigured);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the database does not answer; webhooks are answered with 503");
+                return Err(Rejected::Busy);
             }
         };
         let Some(row) = row else {

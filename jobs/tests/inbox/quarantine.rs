@@ -18,13 +18,12 @@ pub(crate) async fn a_strangers_copy_does_not_stand_in_the_way(bench: Bench) {
     assert_eq!(status(&process.inbox.receive(signed(system, &event(7))).await), Ok(202));
     assert_eq!(status(&process.inbox.receive(unsigned(system, &event(7))).await), Ok(401));
     assert_eq!(status(&process.inbox.receive(badly_signed()).await), Ok(401));
-    let rows = bench.rows(system).await;
-    let shown: Vec<_> = rows.iter().map(|row| (row.state, row.deliveries)).collect();
-    assert_eq!(
-        shown,
-        [(WebhookState::Pending, 1), (WebhookState::Quarantined, 2), (WebhookState::Quarantined, 2)],
-        "the genuine one is counted by genuine deliveries only"
-    );
+    let counts = async |state: WebhookState| {
+        let rows = bench.rows(system).await;
+        rows.iter().filter(|row| row.state == state).map(|row| row.deliveries).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(WebhookState::Pending).await, [1], "the genuine one is counted by genuine deliveries");
+    assert_eq!(counts(WebhookState::Quarantined).await, [2, 2]);
 }
 
 pub(crate) async fn a_flood_of_unsigned_events_costs_genuine_ones_nothing(mut bench: Bench) {

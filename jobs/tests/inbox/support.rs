@@ -55,6 +55,8 @@ event_key = ["body:id"]
 event_type = ["body:type"]
 [webhook.verification]
 scheme = "hmac"
+algorithm = "sha256"
+encoding = "hex"
 signature = "header:X-Signature"
 [webhook.replies]
 accepted = { status = 202, content_type = "text/plain", body = "thanks for {event.type}" }
@@ -71,6 +73,8 @@ reply = { status = 200, content_type = "text/plain", body = "{query.challenge}" 
 event_key = ["body:id"]
 [webhook.verification]
 scheme = "hmac"
+algorithm = "sha256"
+encoding = "hex"
 signature = "header:X-Signature"
 content = "{timestamp}.{body}"
 timestamp = "header:X-Timestamp"
