@@ -181,22 +181,52 @@ pub async fn count(store: &Store, filter: &EventFilter<'_>) -> Result<i64, Store
     Ok(on_read!(store, |ex| count_body!(filter, ex))?)
 }
 
-/// How many events of a system are in a state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+/// How the events of a system stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// The state.
-    pub state: WebhookState,
-    /// How many.
-    pub events: i64,
-    /// How often they were received; what is over `events` are duplicate deliveries.
-    pub deliveries: i64,
+    /// Events in quarantine.
+    pub quarantined: i64,
+    /// Events to be applied.
+    pub pending: i64,
+    /// Events that are done.
+    pub applied: i64,
+    /// Events that left quarantine and had been received properly.
+    pub duplicate: i64,
+    /// Events that failed for good.
+    pub dead: i64,
+    /// Deliveries of accepted events beyond the first of each.
+    pub repeated: i64,
+}
+
+/// How many events are in a state, and how often they were received.
+#[derive(sqlx::FromRow)]
+struct InState {
+    state: WebhookState,
+    events: i64,
+    deliveries: i64,
 }
 
 pub(crate) const TALLY: &str = "SELECT state, COUNT(*) AS events, \
     CAST(COALESCE(SUM(deliveries), 0) AS BIGINT) AS deliveries FROM (SELECT state, deliveries FROM webhook_events \
     WHERE system_id = $1 ORDER BY id DESC LIMIT $2) AS newest GROUP BY state ORDER BY state";
 
-/// How the events of a system stand, by state; of the newest million where there are more.
-pub async fn tally(store: &Store, system: SystemId) -> Result<Vec<Tally>, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(TALLY).bind(system).bind(TALLY_EVENTS_MAX).fetch_all(ex).await)?)
+/// How the events of a system stand; the newest million where there are more.
+pub async fn tally(store: &Store, system: SystemId) -> Result<Tally, StoreError> {
+    let states: Vec<InState> =
+        on_read!(store, |ex| sqlx::query_as(TALLY).bind(system).bind(TALLY_EVENTS_MAX).fetch_all(ex).await)?;
+    let mut tally = Tally::default();
+    for InState { state, events, deliveries } in states {
+        let (field, accepted) = match state {
+            WebhookState::Quarantined => (&mut tally.quarantined, false),
+            WebhookState::Pending => (&mut tally.pending, true),
+            WebhookState::Applied => (&mut tally.applied, true),
+            WebhookState::Duplicate => (&mut tally.duplicate, false),
+            WebhookState::Dead => (&mut tally.dead, true),
+        };
+        *field = events;
+        if accepted {
+            tally.repeated += deliveries - events;
+        }
+    }
+    Ok(tally)
 }

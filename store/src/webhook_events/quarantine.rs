@@ -100,6 +100,9 @@ struct Genuine<'a> {
 }
 
 /// Lets an event out of quarantine, under the fingerprint, key and type that it has among the accepted.
+///
+/// A transaction that accepts several takes them in the order of these fingerprints, as a batch of
+/// deliveries does: the vendor may be sending the very same events again.
 pub async fn accept(
     tx: &mut Tx,
     id: EventId,
