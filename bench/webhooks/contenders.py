@@ -88,12 +88,13 @@ class Contender:
 
     def call(self, method, path, body=None, token=None):
         """Status and JSON of an answer; status 0 if there is none."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, method=method)
         request.add_header("Content-Type", "application/json")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(request, body and json.dumps(body).encode(), timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode(errors="replace")

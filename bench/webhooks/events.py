@@ -3,6 +3,7 @@ about one kilobyte and a true signature over it. It grows on demand; no event is
 
 import hmac
 import json
+import os
 from datetime import datetime, timedelta, timezone
 
 # As in load.lua.
@@ -73,6 +74,8 @@ class Events:
         with open(self.path, "ab", buffering=1 << 20) as file:
             for number in range(self.blocks * BLOCK, blocks * BLOCK):
                 file.write(self.one(number))
+            file.flush()
+            os.fsync(file.fileno())
         self.blocks = blocks
 
 

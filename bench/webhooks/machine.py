@@ -36,10 +36,10 @@ def cpu_seconds(roots):
 
 
 def busy_seconds():
-    """User, system and stolen time of the whole machine so far."""
+    """Processor time that was used on the whole machine so far, or taken from it by its host."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _idle, _wait, irq, soft, steal = (int(field) for field in fields[:8])
-    return (user + nice + system + irq + soft) / TICK, steal / TICK
+    return (user + nice + system + irq + soft + steal) / TICK
 
 
 def write_ms(folder, times=200):

@@ -8,9 +8,9 @@ import argparse
 import json
 import os
 import re
+import resource
 import secrets
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -26,7 +26,7 @@ CONNECTIONS = 64
 THREADS = 2
 
 # More events than these cannot be asked for in a second; if they are, the run is void and says so.
-EVENTS_PER_SECOND_MAX = 40_000
+EVENTS_PER_SECOND_MAX = 30_000
 
 # A pull that runs beside the answering.
 PULL_RECORDS = 100_000
@@ -81,10 +81,14 @@ class Bench:
     def receivers(self):
         return [contender for contender in (self.ours, *self.peers) if contender]
 
+    def blocks(self, contender, seconds):
+        """The part of the file that a turn may take."""
+        first = self.next_block.setdefault(contender.name, 0)
+        return first, first + int(seconds * EVENTS_PER_SECOND_MAX / BLOCK) + THREADS
+
     def load(self, contender, seconds, connections=CONNECTIONS):
         """Starts wrk against a contender, with events that it has not seen."""
-        first = self.next_block.setdefault(contender.name, 0)
-        blocks = first + int(seconds * EVENTS_PER_SECOND_MAX / BLOCK) + THREADS
+        first, blocks = self.blocks(contender, seconds)
         self.events.ensure(blocks)
         environment = {
             **os.environ,
@@ -95,7 +99,10 @@ class Bench:
             "wrk", "-t", str(THREADS), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s",
             "-s", str(HERE / "load.lua"), f"http://127.0.0.1:{contender.port}",
         ]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        spent = children_seconds()
+        wrk = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wrk.spent_before = spent
+        return wrk
 
     def loaded(self, contender, wrk):
         """What wrk found."""
@@ -108,6 +115,7 @@ class Bench:
             raise Failed(f"wrk against {contender.name} ran out of events; raise EVENTS_PER_SECOND_MAX")
         self.next_block[contender.name] += result["blocks_taken"]
         result["answers_2xx"] = result["answers"] - result["not_2xx"]
+        result["wrk_cpu"] = children_seconds() - wrk.spent_before
         result["per_second"] = result["answers_2xx"] / result["seconds"]
         return result
 
@@ -125,37 +133,41 @@ class Bench:
     def round(self, contender):
         """One turn of one receiver, on empty tables, with proof that what was answered is there."""
         seconds = self.options.seconds
-        # All the file that this turn may need is made before its clock starts.
-        self.events.ensure(self.next_block.get(contender.name, 0) + int(seconds * EVENTS_PER_SECOND_MAX / BLOCK) + THREADS)
-        self.quiet(contender)
+        self.quiet(contender, seconds)
         cpu, machine_before = self.groups(contender), machine.busy_seconds()
         result = self.post(contender, seconds)
         cpu_after, machine_after = self.groups(contender), machine.busy_seconds()
         result["cpu"] = {name: cpu_after[name] - spent for name, spent in cpu.items()}
-        result["machine_busy"] = machine_after[0] - machine_before[0]
-        result["machine_stolen"] = machine_after[1] - machine_before[1]
+        result["cpu"]["wrk"] = result.pop("wrk_cpu")
+        result["foreign_share"] = foreign(result["cpu"], machine_after - machine_before)
         result["rows"], result["queued"] = contender.rows(), contender.queued()
         prove(contender, result)
         return result
 
-    def quiet(self, contender):
-        """Empty tables, and what was written before is on the disk: nobody pays for the turn before."""
+    def quiet(self, contender, seconds):
+        """Events are ready, tables are empty, all is on the disk: nobody pays for the turn before."""
+        self.events.ensure(self.blocks(contender, seconds)[1])
         contender.empty()
         self.servers.sql("postgres", "CHECKPOINT")
 
     def insert_round(self):
         """One turn of pgbench."""
-        self.quiet(self.inserts)
+        self.quiet(self.inserts, 0)
+        machine_before, spent = machine.busy_seconds(), children_seconds()
         cpu = machine.cpu_seconds([self.servers.postgres_process])
         request = json.dumps({"headers": {"x-webhook-signature": "0" * 64}})
         output, took = self.inserts.run(CONNECTIONS, THREADS, self.options.seconds, self.events.body, request)
+        used = {
+            "postgres": machine.cpu_seconds([self.servers.postgres_process]) - cpu,
+            "pgbench": children_seconds() - spent,
+        }
+        busy = machine.busy_seconds() - machine_before
         answers = int(re.search(r"number of transactions actually processed: (\d+)", output).group(1))
         result = {
             "per_second": float(re.search(r"^tps = ([\d.]+)", output, re.MULTILINE).group(1)),
             "answers": answers, "answers_2xx": answers, "not_2xx": 0, "broken": 0, "rows": self.inserts.rows(),
             "queued": None, "p50_us": share(took, 0.5), "p99_us": share(took, 0.99), "p999_us": share(took, 0.999),
-            "max_us": took[-1],
-            "cpu": {"postgres": machine.cpu_seconds([self.servers.postgres_process]) - cpu},
+            "max_us": took[-1], "cpu": used, "foreign_share": foreign(used, busy),
         }
         if result["rows"] != answers:
             raise Failed(f"pgbench committed {answers} inserts and the table holds {result['rows']} rows")
@@ -177,7 +189,7 @@ class Bench:
 
     def apply(self, contender):
         """Fills the inbox with nobody working, then starts the workers: how fast is it empty?"""
-        self.quiet(contender)
+        self.quiet(contender, self.options.fill)
         self.post(contender, self.options.fill)
         # What was in flight when wrk ended is stored a moment later.
         events = settled(contender.rows)
@@ -211,7 +223,7 @@ class Bench:
 
     def beside_work(self, contender, seconds):
         """Posting while the workers apply what comes in."""
-        self.quiet(contender)
+        self.quiet(contender, seconds)
         workers = contender.start_workers()
         result = self.post(contender, seconds)
         result["rows"] = settled(contender.rows)
@@ -223,7 +235,7 @@ class Bench:
     def beside_pull(self):
         """Posting while pulls of 100,000 new records follow one another."""
         ours = self.ours
-        self.quiet(ours)
+        self.quiet(ours, self.options.pull_seconds)
         self.vendor = subprocess.Popen(["node", str(HERE / "vendor.mjs")], env={
             **os.environ, "PORT": str(self.vendor_port), "RECORDS": str(PULL_RECORDS)})
         systems = [
@@ -290,11 +302,24 @@ class Pulls:
 def prove(contender, result):
     """Every answer of success has a row. What wrk cut off at its end has one too, and nobody counted it."""
     answered, rows = result["answers_2xx"], result["rows"]
+    if answered == 0:
+        raise Failed(f"{contender.name} answered nothing with success, and {result['not_2xx']} times with something else")
     if not answered <= rows <= answered + CONNECTIONS:
         raise Failed(f"{contender.name} answered {answered} times with success and holds {rows} rows")
     queued = result.get("queued")
     if queued is not None and not answered <= queued <= rows:
         raise Failed(f"{contender.name} answered {answered} times with success and enqueued {queued} events")
+
+
+def foreign(used, busy):
+    """The share of the machine's work that neither a contender nor the load has done: others were at it."""
+    return max(0.0, 1 - sum(used.values()) / busy)
+
+
+def children_seconds():
+    """Processor time of this program's children that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def settled(count):

@@ -55,9 +55,10 @@ def received(rounds):
             f"{sum(turn['not_2xx'] + turn['broken'] for turn in turns)}",
             f"{sum(turn['rows'] for turn in turns):,} / {sum(turn['answers_2xx'] for turn in turns):,}",
             *(cpu(turns, group) for group in ("receiver", "postgres", "redis")),
+            f"{max(turn['foreign_share'] for turn in turns):.0%}",
         ])
     heads = ["", "answers/s", "slowest – fastest round", "p50", "p99", "p99.9", "not 2xx", "rows / answers",
-             "CPU receiver", "CPU PostgreSQL", "CPU Redis"]
+             "CPU receiver", "CPU PostgreSQL", "CPU Redis", "others' CPU, most"]
     return table(heads, rows)
 
 
