@@ -15,7 +15,7 @@ export function database(connections) {
 
 // A worker's blocking connection must wait for as long as it takes.
 export function redis() {
-  return new Redis(process.env.REDIS_URL, { maxRetriesPerRequest: null, enableAutoPipelining: process.env.NOPIPE ? false : true });
+  return new Redis(process.env.REDIS_URL, { maxRetriesPerRequest: null });
 }
 
 // A UUID whose first 48 bits are the time in milliseconds (version 7), so that keys are made in order.
