@@ -124,7 +124,7 @@ pub struct VendorSettings {
 pub struct WebhookSettings {
     /// Verified events that wait for their commit at a time; more are answered with 503.
     pub queue_rows_max: usize,
-    /// The bytes of those.
+    /// The memory that they take, in bytes: about twice their bodies.
     pub queue_bytes_max: usize,
     /// The most events of one insert.
     pub batch_rows_max: usize,
@@ -146,7 +146,7 @@ pub struct WebhookSettings {
     pub quarantine_bytes_total_max: u64,
     /// Unverified events that wait for their commit at a time.
     pub quarantine_queue_rows_max: usize,
-    /// The bytes of those.
+    /// The memory that they take, in bytes.
     pub quarantine_queue_bytes_max: usize,
     /// Unverified events that one address may send in a minute; more are answered with 429.
     pub unverified_per_minute: u32,

@@ -50,6 +50,7 @@ pub(super) enum Told {
 
 /// How much may wait, and how much an insert takes.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "they are called as in the settings")]
 pub(super) struct Limits {
     pub(super) rows_max: usize,
     pub(super) bytes_max: usize,
@@ -95,9 +96,10 @@ pub(super) struct Batch {
     callers: Vec<Caller>,
 }
 
-/// How many bytes an event takes up in a queue.
-pub(super) const fn cost(body_bytes: usize, request_bytes: usize) -> usize {
-    body_bytes.saturating_add(request_bytes).saturating_add(OVERHEAD_BYTES)
+/// How much memory an event takes up while it waits: its body is there twice, in the request and in the row
+/// to be.
+pub(super) const fn cost(event: &NewEvent) -> usize {
+    event.body.len().saturating_mul(2).saturating_add(event.request.len()).saturating_add(OVERHEAD_BYTES)
 }
 
 impl CommitQueue {
@@ -166,7 +168,7 @@ impl CommitQueue {
             if caller.is_gone() {
                 continue;
             }
-            bytes += cost(event.body.len(), event.request.len());
+            bytes += event.body.len() + event.request.len();
             let full = bytes > self.limits.batch_bytes_max || batch.len() >= self.limits.batch_rows_max;
             if full && !batch.is_empty() {
                 state.waiting.push_front((event, caller));

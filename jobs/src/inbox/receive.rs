@@ -113,12 +113,15 @@ impl Inbox {
     async fn keep(&self, case: &Case<'_>, opened: &Opened, by: AcceptedBy) -> Result<Round, Rejected> {
         let queue = &self.0.verified;
         let event = case.event(&self.0.ctx.store, opened, Ok(by))?;
-        let Some(place) = queue.enter(cost(event.body.len(), event.request.len())) else {
+        let Some(place) = queue.enter(cost(&event)) else {
             tracing::warn!(system.id = %case.known.id, "as many webhooks wait as may wait; this one is answered with 503");
             return case.busy(opened);
         };
         match self.told(queue, event, place, case.until(&self.0.settings)).await {
-            Some(Told::Kept) => case.reply(ReplyKind::Accepted, opened),
+            Some(Told::Kept) => {
+                tracing::debug!(system.id = %case.known.id, event.id = %case.id, "a webhook is kept");
+                Ok(case.reply(ReplyKind::Accepted, opened))
+            }
             Some(Told::Stale) => Ok(Round::Again),
             Some(Told::Refused) => Err(Rejected::NotStorable),
             Some(Told::Full | Told::Failed) | None => case.busy(opened),
@@ -138,7 +141,7 @@ impl Inbox {
         }
         let event = case.event(&self.0.ctx.store, opened, Err(refusal))?;
         let queue = &self.0.unverified;
-        let Some(place) = queue.enter(cost(event.body.len(), event.request.len())) else {
+        let Some(place) = queue.enter(cost(&event)) else {
             return case.busy(opened);
         };
         let until = case.until(&self.0.settings);
@@ -160,9 +163,9 @@ impl Inbox {
             tracing::info!(system.id = %case.known.id, event.id = %case.id, code = refusal.code, "a webhook is in quarantine: {}", refusal.message);
         }
         match told {
-            Some(Told::Kept) if refusal.is_unverifiable() => case.reply(ReplyKind::Accepted, opened),
-            Some(Told::Kept) if refusal.code == "bad_body" => case.reply(ReplyKind::BadBody, opened),
-            Some(Told::Kept) => case.reply(ReplyKind::Refused, opened),
+            Some(Told::Kept) if refusal.is_unverifiable() => Ok(case.reply(ReplyKind::Accepted, opened)),
+            Some(Told::Kept) if refusal.code == "bad_body" => Ok(case.reply(ReplyKind::BadBody, opened)),
+            Some(Told::Kept) => Ok(case.reply(ReplyKind::Refused, opened)),
             Some(Told::Stale) => Ok(Round::Again),
             Some(Told::Full) => case.full(opened),
             Some(Told::Refused) => Err(Rejected::NotStorable),
@@ -192,9 +195,10 @@ impl Case<'_> {
         if call.method != POST {
             return Judged::Nothing;
         }
-        let verified = match self.known.waived {
-            true => Ok(AcceptedBy::Waiver),
-            false => self.spec().verify(&delivery, &secrets).map(|()| AcceptedBy::Verification),
+        let verified = if self.known.waived {
+            Ok(AcceptedBy::Waiver)
+        } else {
+            self.spec().verify(&delivery, &secrets).map(|()| AcceptedBy::Verification)
         };
         match (verified, self.spec().open(&delivery)) {
             (Ok(by), Ok(opened)) => Judged::Accepted(opened, by),
@@ -275,11 +279,11 @@ impl Case<'_> {
         let longest = Duration::from_millis(settings.ack_deadline_max_ms);
         let patience = self.spec().ack_deadline().min(longest);
         let margin = Duration::from_millis(settings.ack_margin_ms).min(patience / 2);
-        self.asked + (patience - margin)
+        self.asked + patience.saturating_sub(margin)
     }
 
-    fn reply(&self, kind: ReplyKind, opened: &Opened) -> Result<Round, Rejected> {
-        Ok(Round::Answered(self.spec().reply(kind, &opened.event_type)))
+    fn reply(&self, kind: ReplyKind, opened: &Opened) -> Round {
+        Round::Answered(self.spec().reply(kind, &opened.event_type))
     }
 
     fn busy(&self, opened: &Opened) -> Result<Round, Rejected> {
@@ -292,6 +296,6 @@ impl Case<'_> {
 
     /// The vendor's own words where it has some.
     fn reply_or(&self, kind: ReplyKind, opened: &Opened, rejected: Rejected) -> Result<Round, Rejected> {
-        if self.spec().has_reply(kind) { self.reply(kind, opened) } else { Err(rejected) }
+        if self.spec().has_reply(kind) { Ok(self.reply(kind, opened)) } else { Err(rejected) }
     }
 }

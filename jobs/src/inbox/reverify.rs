@@ -5,7 +5,7 @@
 //! the secrets that count now, since the one that counted then was wrong or missing.
 
 use chrono::{DateTime, Utc};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use zhilian_sync_store::webhook_events::{self, Accepted, AcceptedBy, WebhookEvent};
 use zhilian_sync_store::{EventId, StoreError, SystemId, Tx, external_systems};
@@ -152,7 +152,7 @@ impl Inbox {
             .map(|sealed| self.0.ctx.store.vault().open(sealed, &aad))
             .transpose()
             .map_err(|error| unreadable(error.to_string()))?;
-        let secret = secret.as_ref().map(|secret| secret.expose_secret());
+        let secret = secret.as_ref().map(SecretString::expose_secret);
         let delivery =
             WebhookSpec::delivery_of(&event.request, secret, event.body.clone(), event.received_at)
                 .map_err(unreadable)?;

@@ -68,7 +68,7 @@ pub(crate) async fn a_full_queue_takes_no_more_rows(mut bench: Bench) {
 }
 
 pub(crate) async fn a_full_queue_takes_no_more_bytes(mut bench: Bench) {
-    bench.settings.queue_bytes_max = 100_000;
+    bench.settings.queue_bytes_max = 200_000;
     let (system, process) = (bench.till().await, bench.inbox());
     let large =
         |id: u32| format!(r#"{{"id":"{id}","type":"order.created","note":"{}"}}"#, "x".repeat(60_000));
