@@ -75,7 +75,7 @@ pub enum Plan {
 
 /// One event, read.
 pub(super) struct Event<'a> {
-    pub(super) event_type: &'a str,
+    pub(super) name: &'a str,
     pub(super) query: &'a str,
     pub(super) body: Value,
 }
@@ -96,7 +96,7 @@ impl WebhookSpec {
             return Ok(Plan::Unrouted);
         }
         let body = self.read_body(body).map_err(|problem| format!("the body cannot be read: {problem}"))?;
-        plan_event(&candidates, manifest, Event { event_type, query, body }, scope)
+        plan_event(&candidates, manifest, Event { name: event_type, query, body }, scope)
     }
 }
 
@@ -144,7 +144,7 @@ fn holds(route: &Route, event: &Event<'_>, scope: &EventScope<'_>) -> Result<boo
     let Some(when) = &route.when else {
         return Ok(true);
     };
-    let event_type = Value::from(event.event_type);
+    let event_type = Value::from(event.name);
     let query = if when.reads("query") { query_members(event.query) } else { Value::Null };
     let shared =
         [("body", &event.body), ("event_type", &event_type), ("query", &query), ("config", scope.config)];
@@ -223,8 +223,7 @@ fn map_records(
         ));
     };
     let around = Surroundings { optional: of.optional, ..surroundings(of.stream.as_str(), scope) };
-    let shaped: Vec<Option<Value>> =
-        records.iter().map(|record| shape(of, record, event.event_type)).collect();
+    let shaped: Vec<Option<Value>> = records.iter().map(|record| shape(of, record, event.name)).collect();
     let mapped = if shaped.iter().all(Option::is_none) {
         mapping.map(&records, &around)
     } else {
