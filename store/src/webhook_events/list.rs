@@ -185,17 +185,17 @@ pub async fn count(store: &Store, filter: &EventFilter<'_>) -> Result<i64, Store
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Events in quarantine.
-    pub quarantined: i64,
+    pub quarantined: u64,
     /// Events to be applied.
-    pub pending: i64,
+    pub pending: u64,
     /// Events that are done.
-    pub applied: i64,
+    pub applied: u64,
     /// Events that left quarantine and had been received properly.
-    pub duplicate: i64,
+    pub duplicate: u64,
     /// Events that failed for good.
-    pub dead: i64,
+    pub dead: u64,
     /// Deliveries of accepted events beyond the first of each.
-    pub repeated: i64,
+    pub repeated: u64,
 }
 
 /// How many events are in a state, and how often they were received.
@@ -223,9 +223,9 @@ pub async fn tally(store: &Store, system: SystemId) -> Result<Tally, StoreError>
             WebhookState::Duplicate => (&mut tally.duplicate, false),
             WebhookState::Dead => (&mut tally.dead, true),
         };
-        *field = events;
+        *field = u64::try_from(events).unwrap_or_default();
         if accepted {
-            tally.repeated += deliveries - events;
+            tally.repeated += u64::try_from(deliveries - events).unwrap_or_default();
         }
     }
     Ok(tally)

@@ -272,7 +272,7 @@ pub(crate) async fn overlapping_batches_at_once_make_one_row_each(store: Store) 
         }
         assert_eq!(new, 30);
     }
-    let repeated = i64::try_from(150 * (BATCHES - 1)).unwrap();
+    let repeated = 150 * (BATCHES as u64 - 1);
     assert_eq!(tally(&store, system).await.unwrap(), Tally { pending: 150, repeated, ..Tally::default() });
 }
 
