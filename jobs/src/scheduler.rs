@@ -154,6 +154,9 @@ impl Scheduler {
         if self.queue_away || !webhook_events::has_due(&ctx.store, ctx.clock().now()).await? {
             return Ok(());
         }
+        if ctx.queue.depth(Lane::Hooks).await.is_ok_and(|depth| depth > 0) {
+            return Ok(());
+        }
         if let Err(error) = inbox::ring_hooks(ctx).await {
             tracing::warn!(%error, "could not ring for webhooks; the next round tries again");
         }

@@ -267,7 +267,7 @@ impl Sheet<'_> {
                 Patched::Unchanged => {}
                 Patched::Missing => {
                     fault.get_or_insert(Fault::from(JobError::retry(
-                        "record_unknown",
+                        "record_missing",
                         "the record that the event changes has not come yet; it is waited for",
                     )));
                 }

@@ -4,6 +4,7 @@
 //! It goes by id, which is the order of receipt, and not beyond the events that were there when it was asked
 //! for: what it has put back is never met again, so it ends.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use zhilian_sync_store::sync_logs::{self, Counts};
 use zhilian_sync_store::webhook_events::{self, EventFilter};
@@ -29,13 +30,15 @@ struct Position {
 
 pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, JobError> {
     let parameters = parameters(attempt)?;
+    // Up to the moment of the wish, without the events of later ones.
+    let until = attempt.run.created_at + TimeDelta::milliseconds(1);
     let filter = EventFilter {
         scope: parameters.store.as_deref(),
         system_id: parameters.system,
         state: parameters.state,
         event_type: parameters.event_type.as_deref(),
         from: parameters.from,
-        to: Some(parameters.to.map_or(attempt.run.created_at, |to| to.min(attempt.run.created_at))),
+        to: Some(parameters.to.map_or(until, |to| to.min(until))),
         ..EventFilter::default()
     };
     let kept = attempt.run.position.as_deref().and_then(|text| serde_json::from_str(text).ok());

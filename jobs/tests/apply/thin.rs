@@ -1,0 +1,141 @@
+//! Events that only name what changed: the vendor is asked, and what it answers decides about the event.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use zhilian_sync_store::webhook_events::{EventResult, WebhookState};
+use zhilian_sync_store::{EventId, SyncStatus, SystemId, SystemStatus, Trigger};
+
+use crate::server::{Reply, Server};
+use crate::support::{Bench, event, order, saved};
+
+fn named(id: &str) -> Value {
+    event("order.named", &json!({ "id": id }))
+}
+
+/// A vendor that knows every order, and a system of it.
+async fn vendor(
+    bench: &Bench,
+    answer: impl Fn() -> Option<Reply> + Send + Sync + 'static,
+) -> (Server, SystemId) {
+    let server = Server::start(move |asked| {
+        answer().unwrap_or_else(|| {
+            let id = asked.target.rsplit('/').next().unwrap();
+            if asked.target.starts_with("/orders/") {
+                Reply::json(json!({ "order": order(id, "8.80", 10) }).to_string())
+            } else {
+                Reply::json(json!({ "items": [order("X", "1.00", 10)] }).to_string())
+            }
+        })
+    })
+    .await;
+    let system = bench.system_with(|system| system.api_endpoint = Some(server.url())).await;
+    (server, system)
+}
+
+pub(crate) async fn the_record_of_a_thin_event_is_fetched(bench: Bench) {
+    let (server, system) = vendor(&bench, || None).await;
+    let ids = bench.receive(system, &[named("A"), saved("B", "1.00", 0)]).await;
+    assert_eq!(bench.work().await, 2, "one batch");
+    let fetched = bench.event(ids[0]).await;
+    assert_eq!((fetched.state, fetched.result), (WebhookState::Applied, Some(EventResult::Fetched)));
+    assert_eq!(bench.order(system, "A").await.unwrap().total, 880);
+    assert_eq!(bench.order(system, "B").await.unwrap().total, 100);
+    let asked: Vec<String> = server.asked().into_iter().map(|asked| asked.target).collect();
+    assert_eq!(asked, ["/orders/A"]);
+}
+
+pub(crate) async fn a_vendor_that_is_down_is_asked_again_later(bench: Bench) {
+    let status = Arc::new(AtomicU16::new(503));
+    let now = Arc::clone(&status);
+    let (server, system) = vendor(&bench, move || match now.load(Ordering::SeqCst) {
+        200 => None,
+        status => Some(Reply::status(status, "", "no")),
+    })
+    .await;
+    let id = bench.receive(system, &[named("A")]).await[0];
+    bench.drain().await;
+    let waiting = bench.event(id).await;
+    assert_eq!((waiting.state, waiting.attempt), (WebhookState::Pending, 1));
+    assert_eq!(waiting.error_code.as_deref(), Some("vendor_unavailable"));
+    assert_eq!(
+        bench.read_system(system).await.status,
+        SystemStatus::Inactive,
+        "one event says little of a system"
+    );
+    status.store(200, Ordering::SeqCst);
+    // The vendor's budget counts by the clock too.
+    bench.advance(TimeDelta::minutes(5));
+    bench.drain_to_the_end().await;
+    assert_eq!(bench.event(id).await.result, Some(EventResult::Fetched));
+    assert_eq!(server.asked().len(), 2);
+}
+
+pub(crate) async fn a_vendor_that_refuses_the_credentials_puts_the_system_in_error(bench: Bench) {
+    let (server, system) = vendor(&bench, || Some(Reply::status(401, "", "who are you"))).await;
+    let id = bench.receive(system, &[named("A")]).await[0];
+    bench.drain().await;
+    let dead = bench.event(id).await;
+    assert_eq!(
+        (dead.state, dead.attempt),
+        (WebhookState::Dead, 1),
+        "asking again would only lock the account"
+    );
+    assert_eq!(dead.error_code.as_deref(), Some("unauthorized"));
+    let row = bench.read_system(system).await;
+    assert_eq!(row.status, SystemStatus::Error);
+    assert!(row.last_error.is_some());
+    assert_eq!(server.asked().len(), 1);
+}
+
+pub(crate) async fn a_record_that_the_vendor_does_not_know_makes_the_event_dead(bench: Bench) {
+    let (_server, system) = vendor(&bench, || Some(Reply::status(404, "", "{}"))).await;
+    let ids = bench.receive(system, &[named("A"), event("order.named", &json!({ "no": 1 }))]).await;
+    bench.drain().await;
+    for (id, code) in [(ids[0], "vendor_not_found"), (ids[1], "event_incomplete")] {
+        let dead = bench.event(id).await;
+        assert_eq!((dead.state, dead.error_code.as_deref()), (WebhookState::Dead, Some(code)));
+    }
+}
+
+pub(crate) async fn an_event_asks_for_a_pull_and_several_share_it(bench: Bench) {
+    let (server, system) = vendor(&bench, || None).await;
+    let changed = || event("orders.changed", &json!({}));
+    let mut ids: Vec<EventId> = bench.receive(system, &[changed(), changed(), changed()]).await;
+    assert_eq!(bench.work().await, 3);
+    ids.extend(bench.receive(system, &[changed()]).await);
+    assert_eq!(bench.work().await, 1);
+    for id in ids {
+        let event = bench.event(id).await;
+        assert_eq!((event.state, event.result), (WebhookState::Applied, Some(EventResult::Pulled)));
+    }
+    let pulls =
+        async || -> Vec<_> { bench.runs().await.into_iter().filter(|run| run.kind == "pull").collect() };
+    let waiting = pulls().await;
+    assert_eq!(waiting.len(), 1, "one run for all of them");
+    assert_eq!((waiting[0].trigger, waiting[0].status), (Trigger::Webhook, SyncStatus::Pending));
+    bench.drain().await;
+    assert_eq!(pulls().await[0].status, SyncStatus::Success);
+    assert_eq!(bench.order(system, "X").await.unwrap().total, 100);
+    assert_eq!(server.asked().len(), 1);
+    bench.is_quiet().await;
+}
+
+pub(crate) async fn a_spent_budget_gives_the_attempt_back(bench: Bench) {
+    // Two calls a minute: the third and the fourth event have to wait.
+    let (server, system) = vendor(&bench, || None).await;
+    let ids = bench.receive(system, &[named("A"), named("B"), named("C"), named("D")]).await;
+    bench.drain().await;
+    let waiting = bench.in_state(WebhookState::Pending).await;
+    assert!(!waiting.is_empty(), "the budget is spent");
+    assert!(waiting.iter().all(|event| event.attempt == 0), "{waiting:?}");
+    assert_eq!(server.asked().len() + waiting.len(), 4);
+    bench.drain_to_the_end().await;
+    for (id, order) in ids.into_iter().zip(["A", "B", "C", "D"]) {
+        assert_eq!(bench.event(id).await.result, Some(EventResult::Fetched));
+        assert!(bench.order(system, order).await.is_some());
+    }
+    assert_eq!(server.asked().len(), 4, "nobody was asked for twice");
+}
