@@ -10,7 +10,11 @@ mod calls;
 mod pages;
 #[path = "vendors/recorded.rs"]
 mod recorded;
+#[path = "vendors/routes.rs"]
+mod routes;
 #[path = "vendors/server.rs"]
 mod server;
 #[path = "vendors/support.rs"]
 mod support;
+#[path = "vendors/webhooks.rs"]
+mod webhooks;

@@ -171,7 +171,7 @@ impl Manifest {
         let problems = Problems::new(file);
         let manifest = read::read_manifest(table, &problems);
         if let Some(manifest) = &manifest {
-            references::check(manifest, &problems);
+            references::check(manifest, table, &problems);
         }
         problems.into_result(manifest)
     }
@@ -285,6 +285,82 @@ mod tests {
             "streams.transactions.window.format",
             "expected one of `rfc3339`",
         ),
+        ("ack_deadline_ms = 3000", "ack_deadline_ms = 1", "webhook.ack_deadline_ms", "expected 100 to 60000"),
+        ("[webhook]", "[webhook]\npreset = \"stripe\"", "webhook.preset", "known are `standard`"),
+        (
+            "[webhook]",
+            "[webhook]\nbody = \"form_json\"",
+            "webhook.form_member",
+            "is missing; name the form's",
+        ),
+        (
+            "[webhook]",
+            "[webhook]\nack_deadlin_ms = 100",
+            "webhook.ack_deadlin_ms",
+            "did you mean `ack_deadline_ms`",
+        ),
+        ("\"body:event_id\"", "\"event:id\"", "webhook.event_key", "expected `header:<name>`"),
+        ("\"body:event_id\"", "\"body:a+body:b..c\"", "webhook.event_key", "`b..c` is no path"),
+        (
+            "\"header:X-Demo-Signature\"",
+            "\"header:X Demo\"",
+            "webhook.verification.signature",
+            "name of a header",
+        ),
+        ("\"header:X-Demo-Signature\"", "\"body:sign\"", "webhook.verification.signature", "inside the body"),
+        ("\"header:X-Demo-Signature\"", "[]", "webhook.verification.signature", "is an empty list"),
+        ("scheme = \"hmac\"", "", "webhook.verification.scheme", "is missing; expected `hmac`, `digest`"),
+        ("scheme = \"hmac\"", "scheme = \"rsa\"", "webhook.verification.scheme", "expected one of `hmac`"),
+        (
+            "scheme = \"hmac\"",
+            "scheme = \"url_secret\"",
+            "webhook.verification.signature",
+            "is not in the URL",
+        ),
+        (
+            "scheme = \"hmac\"",
+            "scheme = \"digest\"",
+            "webhook.verification.secret_place",
+            "`before` or `after`",
+        ),
+        (
+            "scheme = \"hmac\"",
+            "scheme = \"sorted_parameters\"",
+            "webhook.verification.from",
+            "expected `body`, `form` or `query`",
+        ),
+        ("\"sha256\"", "\"sha3\"", "webhook.verification.algorithm", "expected one of `md5`"),
+        ("\"sha256\"", "\"md5\"", "webhook.verification.algorithm", "is not for `hmac`"),
+        ("{timestamp}.{body}", "{time}.{body}", "webhook.verification.content", "known are `{body}`"),
+        ("{timestamp}.{body}", "{timestamp}", "webhook.verification.content", "has no `{body}`"),
+        ("{timestamp}.{body}", "{id}.{body}", "webhook.verification.id", "is missing; `content` has `{id}`"),
+        (", timestamp_key = \"t\"", "", "webhook.verification.timestamp", "say where it is"),
+        ("style = \"pairs\"", "style = \"list\"", "webhook.verification.list.style", "`pairs`, `versions`"),
+        (
+            "[webhook]",
+            "[webhook]\nhandshakes = [{ method = \"POST\", reply = {} }]",
+            "webhook.handshakes.0.when",
+            "every event would be a handshake",
+        ),
+        (
+            "[webhook]",
+            "[webhook]\nhandshakes = [{ method = \"GET\", reply.body = \"{event.type}\" }]",
+            "webhook.handshakes.0.reply.body",
+            "known here are `query.…`",
+        ),
+        (
+            "[webhook]",
+            "[webhook]\nreplies.accepted = { content_type = \"text/html\", body = \"{event.type}\" }",
+            "webhook.replies.accepted.body",
+            "only be given back as `text/plain` or JSON",
+        ),
+        (
+            "[webhook]",
+            "[webhook]\nreplies.accepted.status = 500",
+            "webhook.replies.accepted.status",
+            "is no 2xx",
+        ),
+        ("[webhook]", "[[webhook]]", "webhook", "expected a table"),
     ];
 
     #[test]

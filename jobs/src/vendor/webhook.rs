@@ -70,7 +70,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// Every code that there is.
-    pub const CODES: [&'static str; 12] = [
+    pub const CODES: [&'static str; 13] = [
         "secret_missing",
         "secret_unusable",
         "not_signed",
@@ -83,6 +83,7 @@ impl Refusal {
         "id_missing",
         "ambiguous",
         "bad_body",
+        "request_lost",
     ];
 
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
@@ -164,5 +165,21 @@ impl WebhookSpec {
     #[must_use]
     pub fn needs_secret(&self) -> bool {
         !matches!(self.verification.scheme, Scheme::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_explained_and_nothing_else() {
+        let document = include_str!("../../../docs/operations.md");
+        let section = document.split("\n## ").find(|text| text.starts_with("Why an event is in quarantine"));
+        let lines = section.unwrap().lines().filter_map(|line| line.strip_prefix("| `"));
+        let explained: BTreeSet<&str> = lines.filter_map(|line| line.split('`').next()).collect();
+        assert_eq!(explained, BTreeSet::from(Refusal::CODES));
     }
 }

@@ -6,7 +6,7 @@ use super::{Auth, Manifest};
 use crate::vendor::template::{Slot, Template};
 
 /// What one section names must exist in another.
-pub(super) fn check(manifest: &Manifest, problems: &Problems) {
+pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problems) {
     let mut used: Vec<(String, &Slot)> = Vec::new();
     for (name, template) in &manifest.headers {
         used.extend(template.slots().map(|slot| (format!("connection.headers.{name}"), slot)));
@@ -64,7 +64,11 @@ pub(super) fn check(manifest: &Manifest, problems: &Problems) {
             _ => {}
         }
     }
-    if let Some(webhook) = &manifest.webhook {
+    // A stream with a mistake of its own was not read: that no route finds it is no second mistake.
+    let written = table.get("streams").and_then(toml::Value::as_table).map_or(0, toml::Table::len);
+    if let Some(webhook) = &manifest.webhook
+        && manifest.streams.len() == written
+    {
         routes::check(&webhook.routes, manifest, problems);
     }
     if let Some(name) = &manifest.probe.stream
