@@ -122,9 +122,9 @@ macro_rules! mark {
             $run_at,
             ", webhook_events.run_at), attempt = webhook_events.attempt - ",
             $given_back,
-            ", lease_until = NULL, sync_log_id = COALESCE(",
+            ", lease_until = NULL, sync_log_id = ",
             $sync_log_id,
-            ", webhook_events.sync_log_id), ended_at = ",
+            ", ended_at = ",
             $ended_at,
             $from,
             " WHERE webhook_events.id = ",
@@ -137,14 +137,27 @@ macro_rules! mark {
 }
 
 macro_rules! mark_one {
-    ($only_if:literal) => {
-        mark!("$1", "$2", "$3", "$4", "$5", "$6", "$7", "CAST($8 AS BIGINT)", "$9", "$10", "", $only_if)
+    ($sync_log_id:literal, $only_if:literal) => {
+        mark!(
+            "$1",
+            "$2",
+            "$3",
+            "$4",
+            "$5",
+            "$6",
+            "$7",
+            "CAST($8 AS BIGINT)",
+            $sync_log_id,
+            "$10",
+            "",
+            $only_if
+        )
     };
 }
 
 // The rows are locked in the order of their ids first.
 macro_rules! mark_many {
-    ($only_if:literal) => {
+    ($sync_log_id:literal, $only_if:literal) => {
         concat!(
             "WITH given AS (SELECT * FROM UNNEST(CAST($1 AS UUID[]), CAST($2 AS BIGINT[]), CAST($3 AS TEXT[]), \
              CAST($4 AS TEXT[]), CAST($5 AS TEXT[]), CAST($6 AS TEXT[]), CAST($7 AS TIMESTAMPTZ[]), CAST($8 AS BIGINT[]), \
@@ -161,7 +174,7 @@ macro_rules! mark_many {
                 "given.error_message",
                 "given.run_at",
                 "given.given_back",
-                "given.sync_log_id",
+                $sync_log_id,
                 "given.ended_at",
                 " FROM given JOIN locked ON locked.id = given.id",
                 $only_if
@@ -171,10 +184,16 @@ macro_rules! mark_many {
     };
 }
 
-pub(crate) const MARK_ONE: &str = mark_one!(" AND webhook_events.state = 'pending'");
-const MARK_MANY: &str = mark_many!(" AND webhook_events.state = 'pending'");
-pub(crate) const AMEND_ONE: &str = mark_one!("");
-const AMEND_MANY: &str = mark_many!("");
+// The log of an earlier time is kept until there is another.
+pub(crate) const MARK_ONE: &str =
+    mark_one!("COALESCE($9, webhook_events.sync_log_id)", " AND webhook_events.state = 'pending'");
+const MARK_MANY: &str = mark_many!(
+    "COALESCE(given.sync_log_id, webhook_events.sync_log_id)",
+    " AND webhook_events.state = 'pending'"
+);
+// What was marked a moment ago is not kept.
+pub(crate) const AMEND_ONE: &str = mark_one!("$9", "");
+const AMEND_MANY: &str = mark_many!("given.sync_log_id", "");
 
 /// Writes what came of claimed events; those it gives back were still this worker's.
 ///
