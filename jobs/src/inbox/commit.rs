@@ -198,8 +198,11 @@ impl CommitQueue {
             return;
         }
         state.swept_at = Some(now);
-        let waiting = mem::take(&mut state.waiting);
-        state.waiting = waiting.into_iter().filter(|(_, caller)| !caller.is_gone()).collect();
+        state.waiting.retain(|(_, caller)| !caller.is_gone());
+        tracing::warn!(
+            waiting = state.waiting.len(),
+            "as many webhooks wait as may wait; more are answered with 503"
+        );
     }
 
     /// How many inserts have been committed.

@@ -50,8 +50,8 @@ enum Judged {
     Handshake(Reply),
     /// An event to be applied.
     Accepted(Opened, AcceptedBy),
-    /// An event to be kept and not to be applied.
-    Doubted(Refusal, Opened),
+    /// An event to be kept and not to be applied. It is not opened yet: that is work for whoever has an allowance.
+    Doubted(Refusal),
     /// Nothing that this vendor is known to send.
     Nothing,
 }
@@ -77,7 +77,11 @@ impl Inbox {
             }
             match self.round(&mut case).await? {
                 Round::Answered(reply) => return Ok(reply),
-                Round::Again => case.known = self.0.systems.read_since(call.system, Instant::now()).await?,
+                Round::Again => {
+                    let read = self.0.systems.read_since(call.system, Instant::now());
+                    let until = case.until(&self.0.settings);
+                    case.known = tokio::time::timeout_at(until, read).await.unwrap_or(Err(Rejected::Busy))?;
+                }
             }
         }
         Err(Rejected::Busy)
@@ -103,7 +107,7 @@ impl Inbox {
     async fn round(&self, case: &mut Case<'_>) -> Result<Round, Rejected> {
         match case.judge() {
             Judged::Accepted(opened, by) => self.keep(case, &opened, by).await,
-            Judged::Doubted(refusal, opened) => self.quarantine(case, &refusal, &opened).await,
+            Judged::Doubted(refusal) => self.quarantine(case, &refusal).await,
             Judged::Handshake(_) if case.known.read_at.elapsed() > HANDSHAKE_AGE_MAX => Ok(Round::Again),
             Judged::Handshake(reply) => Ok(Round::Answered(reply)),
             Judged::Nothing => Err(Rejected::Method),
@@ -114,7 +118,6 @@ impl Inbox {
         let queue = &self.0.verified;
         let event = case.event(&self.0.ctx.store, opened, Ok(by))?;
         let Some(place) = queue.enter(cost(&event)) else {
-            tracing::warn!(system.id = %case.known.id, "as many webhooks wait as may wait; this one is answered with 503");
             return case.busy(opened);
         };
         match self.told(queue, event, place, case.until(&self.0.settings)).await {
@@ -128,17 +131,13 @@ impl Inbox {
         }
     }
 
-    async fn quarantine(
-        &self,
-        case: &mut Case<'_>,
-        refusal: &Refusal,
-        opened: &Opened,
-    ) -> Result<Round, Rejected> {
+    async fn quarantine(&self, case: &mut Case<'_>, refusal: &Refusal) -> Result<Round, Rejected> {
         let call = case.call;
         if !self.0.addresses.take(call.address, case.asked.into_std()) {
             tracing::debug!(system.id = %case.known.id, code = refusal.code, "an address sends too much that cannot be verified");
-            return case.full(opened);
+            return case.full(&Opened { event_key: String::new(), event_type: String::new() });
         }
+        let opened = &case.opened();
         let event = case.event(&self.0.ctx.store, opened, Err(refusal))?;
         let queue = &self.0.unverified;
         let Some(place) = queue.enter(cost(&event)) else {
@@ -200,11 +199,19 @@ impl Case<'_> {
         } else {
             self.spec().verify(&delivery, &secrets).map(|()| AcceptedBy::Verification)
         };
-        match (verified, self.spec().open(&delivery)) {
-            (Ok(by), Ok(opened)) => Judged::Accepted(opened, by),
-            (Ok(_), Err(unreadable)) => Judged::Doubted(unreadable, self.unopened()),
-            (Err(refusal), opened) => Judged::Doubted(refusal, opened.unwrap_or_else(|_| self.unopened())),
+        match verified.and_then(|by| Ok((self.spec().open(&delivery)?, by))) {
+            Ok((opened, by)) => Judged::Accepted(opened, by),
+            Err(refusal) => Judged::Doubted(refusal),
         }
+    }
+
+    /// What identifies the event; where it cannot be read, its bytes do.
+    fn opened(&self) -> Opened {
+        let url = self.url();
+        self.spec().open(&self.delivery(&url)).unwrap_or_else(|_| Opened {
+            event_key: webhook_events::key_of_body(&self.call.body),
+            event_type: String::new(),
+        })
     }
 
     /// The address as the vendor knows it.
@@ -224,11 +231,6 @@ impl Case<'_> {
             body: &self.call.body,
             received_at: self.received_at,
         }
-    }
-
-    /// What identifies an event that cannot be read.
-    fn unopened(&self) -> Opened {
-        Opened { event_key: webhook_events::key_of_body(&self.call.body), event_type: String::new() }
     }
 
     /// The row to be. An event that is not accepted is told apart by its request too: it must never stand in the

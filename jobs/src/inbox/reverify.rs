@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use zhilian_sync_store::webhook_events::{self, Accepted, AcceptedBy, WebhookEvent};
-use zhilian_sync_store::{EventId, StoreError, SystemId, Tx, external_systems};
+use zhilian_sync_store::{EventId, Store, StoreError, SystemId, Tx, external_systems};
 
 use super::systems::{self, Known};
 use super::{Inbox, Rejected};
@@ -61,13 +61,15 @@ impl Inbox {
             let events = webhook_events::quarantined_of(store, system, after, EVENTS_PER_STEP).await?;
             let Some(last) = events.last() else { break };
             after = Some(last.id);
-            let before = done;
-            let mut tx = store.begin().await?;
-            for event in &events {
-                self.reverify_one(&mut tx, &known, event, &mut done).await?;
-            }
-            tx.commit().await?;
-            if done.verified > before.verified {
+            let now = self.0.ctx.clock().now();
+            // Judged before the transaction, which holds rows that deliveries want.
+            let judged: Vec<_> =
+                events.iter().map(|event| (event, self.judge_again(&known, event, now))).collect();
+            let step = move_out(store, &known, &judged, now).await?;
+            done.verified += step.verified;
+            done.duplicates += step.duplicates;
+            done.refused += step.refused;
+            if step.verified > 0 {
                 self.ring();
             }
             self.0.quota.note();
@@ -76,35 +78,17 @@ impl Inbox {
         Ok(done)
     }
 
-    async fn reverify_one(
+    fn judge_again(
         &self,
-        tx: &mut Tx,
         known: &Known,
         event: &WebhookEvent,
-        done: &mut Reverified,
-    ) -> Result<(), StoreError> {
-        let now = self.0.ctx.clock().now();
-        let accepted_by = if known.waived { AcceptedBy::Waiver } else { AcceptedBy::Verification };
-        let judged = self.reread(known, event).and_then(|reread| {
-            if !known.waived {
-                verify(known, reread.delivery, now)?;
-            }
-            reread.opened
-        });
-        match judged {
-            Ok(opened) => match accept(tx, event, &opened, accepted_by, now).await? {
-                Accepted::Pending => done.verified += 1,
-                Accepted::Duplicate => done.duplicates += 1,
-                // Somebody else was faster.
-                Accepted::NotQuarantined => {}
-            },
-            Err(refusal) => {
-                if webhook_events::note_refusal(tx, event.id, refusal.code, &refusal.message).await? {
-                    done.refused += 1;
-                }
-            }
+        now: DateTime<Utc>,
+    ) -> Result<Opened, Refusal> {
+        let reread = self.reread(known, event)?;
+        if !known.waived {
+            verify(known, reread.delivery, now)?;
         }
-        Ok(())
+        reread.opened
     }
 
     /// Lets one event out of quarantine as it is, in the caller's transaction, which also writes down who says
@@ -159,6 +143,35 @@ impl Inbox {
         let opened = known.spec.open(&delivery.as_delivery());
         Ok(Reread { delivery, opened })
     }
+}
+
+/// Lets those that are genuine out, and notes why the others stay: one transaction.
+async fn move_out(
+    store: &Store,
+    known: &Known,
+    judged: &[(&WebhookEvent, Result<Opened, Refusal>)],
+    now: DateTime<Utc>,
+) -> Result<Reverified, StoreError> {
+    let accepted_by = if known.waived { AcceptedBy::Waiver } else { AcceptedBy::Verification };
+    let mut done = Reverified::default();
+    let mut tx = store.begin().await?;
+    for (event, judged) in judged {
+        match judged {
+            Ok(opened) => match accept(&mut tx, event, opened, accepted_by, now).await? {
+                Accepted::Pending => done.verified += 1,
+                Accepted::Duplicate => done.duplicates += 1,
+                // Somebody else was faster.
+                Accepted::NotQuarantined => {}
+            },
+            Err(refusal) => {
+                let Refusal { code, message } = refusal;
+                done.refused +=
+                    u64::from(webhook_events::note_refusal(&mut tx, event.id, code, message).await?);
+            }
+        }
+    }
+    tx.commit().await?;
+    Ok(done)
 }
 
 /// By the address that was registered when it came, and by today's, in case that was what was wrong.
