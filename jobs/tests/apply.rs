@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
 #[path = "vendors/server.rs"]
+#[expect(dead_code, reason = "shared with the tests of vendor calls, which provoke more")]
 mod server;
 
 #[path = "apply/support.rs"]

@@ -97,18 +97,20 @@ pub async fn work(ctx: &Context, stop: &CancellationToken) -> usize {
         }
         claimed += events.len();
         let turn_over = Instant::now() >= turn_until;
-        if turn_over || events.len() >= ctx.webhooks.apply_batch as usize {
-            // There may be more than one worker can take; a colleague finds out.
-            if let Err(error) = super::ring_hooks(ctx).await {
-                tracing::debug!(%error, "could not ring for a colleague; the scheduler rings");
-            }
-        }
-        apply(ctx, stop, lease_until, events).await;
+        let more = turn_over || events.len() >= ctx.webhooks.apply_batch as usize;
+        tokio::join!(call_colleague(ctx, more), apply(ctx, stop, lease_until, events));
         if turn_over {
             break;
         }
     }
     claimed
+}
+
+/// There may be more than one worker can take; a colleague finds out.
+async fn call_colleague(ctx: &Context, more: bool) {
+    if more && let Err(error) = super::ring_hooks(ctx).await {
+        tracing::debug!(%error, "could not ring for a colleague; the scheduler rings");
+    }
 }
 
 async fn claim(ctx: &Context) -> Result<Vec<WebhookEvent>, StoreError> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
+use zhilian_sync_store::EventId;
 use zhilian_sync_store::record_patches::RecordPatch;
 use zhilian_sync_store::webhook_events::{EventResult, WebhookEvent};
 
@@ -80,16 +81,17 @@ pub(super) async fn plan(
 ) -> Result<Vec<(usize, Planned)>, JobError> {
     let (claimed, which) = (Arc::clone(claimed), which.to_vec());
     let planning = tokio::task::spawn_blocking(move || {
-        which.into_iter().map(|at| (at, plan_guarded(&claimed[at], attempts_max))).collect()
+        let plan = |at: usize| guarded(claimed[at].event.id, || plan_one(&claimed[at], attempts_max));
+        which.into_iter().map(|at| (at, plan(at))).collect()
     });
     // Nothing panics outside of the guard: the task ends early only with its process.
     planning.await.map_err(|_| JobError::new(Action::Lost, "stopping", "the process is stopping"))
 }
 
-fn plan_guarded(claimed: &Claimed, attempts_max: i64) -> Planned {
-    let planned = catch_unwind(AssertUnwindSafe(|| plan_one(claimed, attempts_max)));
-    planned.unwrap_or_else(|_| {
-        tracing::error!(event.id = %claimed.event.id, "applying an event panicked: this is a mistake in the program");
+/// A panic costs the event it came from.
+fn guarded(event: EventId, plan: impl FnOnce() -> Planned) -> Planned {
+    catch_unwind(AssertUnwindSafe(plan)).unwrap_or_else(|_panic| {
+        tracing::error!(event.id = %event, "planning an event panicked: this is a mistake in the program");
         Planned::Failed(panicked())
     })
 }
@@ -204,4 +206,25 @@ fn query_of(request: &str) -> String {
     }
     let kept: Option<Kept> = serde_json::from_str(request).ok();
     kept.and_then(|kept| kept.query).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_fault_of_its_event_and_its_text_stays_in_the_log() {
+        let planned = guarded(EventId(uuid::Uuid::nil()), || panic!("secret-4711 is wrong"));
+        let Planned::Failed(fault) = planned else { panic!("expected a fault") };
+        assert_eq!((fault.code, fault.action), ("panicked", Action::Retry { after: None }));
+        assert!(!fault.message.contains("4711"), "{}", fault.message);
+    }
+
+    #[test]
+    fn the_query_is_read_where_it_was_kept() {
+        assert_eq!(query_of(r#"{"query":"a=1&b=2","headers":{}}"#), "a=1&b=2");
+        assert_eq!(query_of(r#"{"headers":{"x-query":"\"query\""}}"#), "");
+        assert_eq!(query_of("{}"), "");
+        assert_eq!(query_of("no JSON, but \"query\""), "");
+    }
 }

@@ -188,15 +188,15 @@ impl Sheet<'_> {
                 let skipped = i64::try_from(skipped).unwrap_or(i64::MAX);
                 self.count(at, Counts { total: skipped, skipped, ..Counts::default() });
             }
-            Planned::Failed(fault) => self.note_failure(at, fault),
+            Planned::Failed(fault) => self.note_failure(at, &fault),
             Planned::Fetch { .. } | Planned::Records { .. } | Planned::Patches(_) => {}
         }
     }
 
     /// A failed event is counted when it is dead; one that is tried again will be counted then.
-    fn note_failure(&mut self, at: usize, fault: Fault) {
+    fn note_failure(&mut self, at: usize, fault: &Fault) {
         let event = &self.claimed[at].event;
-        let Some(End::Dead { code, message }) = failed(self.ctx, event, &fault, self.now) else {
+        let Some(End::Dead { code, message }) = failed(self.ctx, event, fault, self.now) else {
             tracing::debug!(event.id = %event.id, event.code = fault.code, "the event failed: {}", fault.message);
             return;
         };
@@ -280,7 +280,7 @@ impl Sheet<'_> {
             if let Some(end) = failed(self.ctx, event, &fault, self.now) {
                 self.corrections.insert(at, end);
             }
-            return self.note_failure(at, fault);
+            return self.note_failure(at, &fault);
         }
         self.count(at, Counts { total, success: total, ..Counts::default() });
         let result = match (changed, deletes) {

@@ -94,6 +94,7 @@ pub(crate) async fn a_patch_that_comes_before_its_record_waits_for_it(bench: Ben
     assert_eq!(waiting.error_code.as_deref(), Some("record_missing"));
     assert!(waiting.run_at > bench.now(), "it waits for its time");
     assert!(waiting.lease_until.is_none(), "nobody holds it");
+    assert_eq!((waiting.result, waiting.sync_log_id, waiting.ended_at), (None, None, None));
 
     bench.receive(system, &[saved("A", "5.00", 10)]).await;
     bench.drain().await;

@@ -207,7 +207,7 @@ pub async fn mark(
     write_outcomes(tx, outcomes, now, MARK_MANY, MARK_ONE).await
 }
 
-/// Writes over what [`mark`] has said of some events in this very transaction, which found out on the way
+/// Writes over what [`mark()`] has said of some events in this very transaction, which found out on the way
 /// that they end otherwise.
 pub async fn amend(tx: &mut Tx, outcomes: &[Outcome], now: DateTime<Utc>) -> Result<(), StoreError> {
     write_outcomes(tx, outcomes, now, AMEND_MANY, AMEND_ONE).await.map(drop)
