@@ -25,7 +25,7 @@ pub mod webhook;
 mod check;
 
 pub use catalog::Catalog;
-pub use check::{CheckReport, check_file, replay};
+pub use check::{CheckReport, check_file, replay, replay_event};
 pub use client::{Connection, ConnectionSpec, Page, PageRequest, ProbeReport, Vendors, VendorsError, Window};
 pub use manifest::{
     ConfigKey, ConfigKind, CredentialSpec, Manifest, ManifestError, ManifestErrors, Stream, Target,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use zhilian_sync_jobs::vendor::{Catalog, CheckReport, Manifest, check_file};
+use zhilian_sync_jobs::vendor::{Catalog, CheckReport, Manifest, Plan, check_file};
 
 use crate::config::Settings;
 
@@ -75,8 +75,9 @@ fn show(report: &CheckReport) {
     println!("`{}` has no mistakes; streams: {}", report.manifest.name, streams(&report.manifest));
     for (file, mapped) in &report.payloads {
         println!(
-            "  {file}: {} transactions, {} records, {} skipped, {} failed",
+            "  {file}: {} transactions, {} orders, {} records, {} skipped, {} failed",
             mapped.transactions.len(),
+            mapped.orders.len(),
             mapped.records.len(),
             mapped.skipped,
             mapped.failures.len()
@@ -84,5 +85,22 @@ fn show(report: &CheckReport) {
         for failure in &mapped.failures {
             println!("    `{}`: {}", failure.external_id, failure.reason);
         }
+    }
+    for (file, plan) in &report.events {
+        println!("  webhooks/{file}: {}", meaning(plan));
+    }
+}
+
+fn meaning(plan: &Result<Plan, String>) -> String {
+    match plan {
+        Ok(Plan::Records { stream, mapped }) => {
+            format!("{} records of `{stream}`, {} failed", mapped.storable(), mapped.failures.len())
+        }
+        Ok(Plan::Patch(patches)) => format!("{} changes of state", patches.len()),
+        Ok(Plan::Fetch { stream, .. }) => format!("a record of `{stream}` is asked for"),
+        Ok(Plan::Pull { stream }) => format!("`{stream}` is pulled"),
+        Ok(Plan::Ignored) => "ignored".to_owned(),
+        Ok(Plan::Unrouted) => "unrouted".to_owned(),
+        Err(reason) => format!("fails: {reason}"),
     }
 }

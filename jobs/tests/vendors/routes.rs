@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use zhilian_sync_jobs::Action;
 use zhilian_sync_jobs::vendor::webhook::{Delivery, WebhookSpec};
-use zhilian_sync_jobs::vendor::{Catalog, EventScope, Manifest, Plan};
+use zhilian_sync_jobs::vendor::{Catalog, EventScope, Manifest, Plan, check_file, replay_event};
 use zhilian_sync_store::record_patches::{PatchKey, PatchTable};
 use zhilian_sync_store::{Currency, SystemType};
 
@@ -79,10 +79,8 @@ fn every_recorded_event_has_its_plan() {
             "`{vendor}` has a `[webhook]` and no recorded event; put one into `{vendor}/webhooks`"
         );
         for file in files {
-            let event: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-            let system_type = event["system_type"].as_str().unwrap().parse().unwrap();
-            let body = event["body"].to_string();
-            let plan = plan_of(&webhook, system_type, "", body.as_bytes());
+            let recorded = std::fs::read_to_string(&file).unwrap();
+            let plan = replay_event(&webhook.0, &webhook.1, &recorded).unwrap();
             let mut settings = insta::Settings::clone_current();
             settings.set_snapshot_path(file.parent().unwrap());
             settings.set_prepend_module_to_snapshot(false);
@@ -338,6 +336,34 @@ fn mistakes_of_routes_are_told_with_key_and_fix() {
             .contains("`webhook.routes.0.events`: is missing")
     );
     assert!(acme("[webhook.routes]\nevents='*'").unwrap_err().contains("expected `[[webhook.routes]]`"));
+}
+
+#[test]
+fn the_check_tells_what_recorded_events_mean() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = folder.path().join("acme.toml");
+    std::fs::write(&manifest, format!("{HEAD}{RECEIPTS}")).unwrap();
+    std::fs::write(folder.path().join("receipts.json"), r#"{"receipts":[]}"#).unwrap();
+    let sent = folder.path().join("webhooks");
+    std::fs::create_dir(&sent).unwrap();
+    let put = |name: &str, text: &str| std::fs::write(sent.join(name), text).unwrap();
+    put("none.json", r#"{"system_type":"pos","body":{"type":"receipts.update","receipts":[]}}"#);
+    put("other.json", r#"{"system_type":"pos","query":"event=shifts.create","body":{}}"#);
+    put("text.json", r#"{"system_type":"pos","headers":{"x-a":"b"},"body_text":"no json"}"#);
+    let report = check_file(&manifest, Some(folder.path())).unwrap();
+    assert!(matches!(report.events["none.json"], Ok(Plan::Records { .. })));
+    assert!(matches!(report.events["other.json"], Ok(Plan::Unrouted)));
+    assert!(report.events["text.json"].as_ref().unwrap_err().contains("JSON"));
+    for (text, says) in [
+        ("{}", "is no recorded event"),
+        (r#"{"system_type":"shop","body":{}}"#, "`shop`"),
+        (r#"{"system_type":"pos"}"#, "either `body` or `body_text`"),
+        (r#"{"system_type":"pos","headers":{"a b":"c"},"body":{}}"#, "`a b` is no header"),
+    ] {
+        put("bad.json", text);
+        let errors = check_file(&manifest, Some(folder.path())).unwrap_err().to_string();
+        assert!(errors.contains("bad.json") && errors.contains(says), "{errors}");
+    }
 }
 
 /// The list `receipts` with its single record, for the vendor on loopback.
