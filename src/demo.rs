@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
-use zhilian_sync_store::{Clock, pos_transactions, sync_cursors};
+use zhilian_sync_store::{Clock, pos_transactions, sync_cursors, webhook_events};
 
 use self::feed::{Feed, line};
 use self::shops::DemoSystem;
@@ -26,6 +26,7 @@ use crate::{serve, telemetry};
 
 mod evidence;
 mod feed;
+mod hooks;
 mod shops;
 mod verdict;
 
@@ -81,7 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     });
 
     introduce(address, &password, &options)?;
-    let systems = shops::connect(&app, shops).await?;
+    let systems = shops::connect(&app, shops, address).await?;
     let mut demo = Demo { app, systems, feed: Feed::default(), missing: Vec::new() };
     let outcome = if options.once {
         stop.run_until_cancelled(demo.prove()).await
@@ -99,7 +100,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         Some(Verdict::Inexact) => bail!("the database does not hold what was sold"),
         None => {}
         Some(Verdict::Exact) => say(format_args!(
-            "every sale is stored exactly once, as it is: proven in {:.0} s",
+            "every sale is stored exactly once, as it is, and every webhook applied once: proven in {:.0} s",
             started.elapsed().as_secs_f64()
         ))?,
     }
@@ -127,9 +128,8 @@ fn settings(options: &Options, directory: &Path, password: &str, shops: &[Simula
 fn introduce(address: SocketAddr, password: &str, options: &Options) -> std::io::Result<()> {
     say(format_args!("zhilian-sync demo: http://{address}  (API under /api/v1, its description at /docs)"))?;
     say(format_args!("sign in as `admin` with the password `{password}`"))?;
-    say(
-        "three simulated tills sell, change and refund, and fail now and then; a line for every run that ends:",
-    )?;
+    say("three simulated tills sell, change and refund, and fail now and then; two of them post webhooks,")?;
+    say("some twice, late or with a wrong signature; a line for every run that ends:")?;
     if !options.once {
         say("(Ctrl-C ends it, and its database with it)")?;
     }
@@ -174,7 +174,24 @@ impl Demo {
             comparisons.push(Comparison::of(&system.name, &system.vendor.ledger(), &rows));
         }
         say(format_args!("\n{}", Table(&comparisons)))?;
-        Ok(if comparisons.iter().all(Comparison::is_exact) { Verdict::Exact } else { Verdict::Inexact })
+        let posted = self.webhooks().await?;
+        say(hooks::Table(&posted))?;
+        let exact = comparisons.iter().all(Comparison::is_exact)
+            && posted.iter().all(|webhooks| webhooks.faults().is_empty());
+        Ok(if exact { Verdict::Exact } else { Verdict::Inexact })
+    }
+
+    /// What the vendors posted beside what the inbox holds of it.
+    async fn webhooks(&self) -> anyhow::Result<Vec<hooks::Comparison>> {
+        let mut comparisons = Vec::new();
+        for system in self.systems.iter().filter(|system| system.posts_webhooks) {
+            comparisons.push(hooks::Comparison {
+                system: system.name.clone(),
+                posted: system.vendor.webhook_counters(),
+                inbox: webhook_events::tally(self.app.store(), system.id).await?,
+            });
+        }
+        Ok(comparisons)
     }
 
     async fn reach_the_end(&mut self) -> anyhow::Result<()> {
@@ -195,6 +212,7 @@ impl Demo {
             looks.tick().await;
             self.show_ended_runs().await?;
             self.missing = self.behind().await?;
+            self.missing.extend(self.unapplied().await?);
             if self.missing.is_empty() {
                 return Ok(());
             }
@@ -217,9 +235,26 @@ impl Demo {
     fn lacking(&self) -> Vec<String> {
         let mut lacking = Vec::new();
         for system in &self.systems {
-            lacking.extend(system.evidence().missing().iter().map(|what| format!("{}: {what}", system.name)));
+            let mut missing = system.evidence().missing();
+            if system.posts_webhooks {
+                missing.extend(hooks::Comparison::missing(&system.vendor.webhook_counters()));
+            }
+            lacking.extend(missing.iter().map(|what| format!("{}: {what}", system.name)));
         }
         lacking
+    }
+
+    /// The systems whose webhooks are not all posted and applied yet.
+    async fn unapplied(&self) -> anyhow::Result<Vec<String>> {
+        let mut unapplied = Vec::new();
+        for webhooks in self.webhooks().await? {
+            if webhooks.inbox.pending > 0 {
+                unapplied.push(format!("{}: {} webhooks to apply", webhooks.system, webhooks.inbox.pending));
+            }
+        }
+        let posting = self.systems.iter().filter(|system| !system.vendor.all_posted());
+        unapplied.extend(posting.map(|system| format!("{}: its last webhooks", system.name)));
+        Ok(unapplied)
     }
 
     /// The systems whose last whole pull does not yet reach past the last change of their vendor.

@@ -46,6 +46,24 @@ fn demo_once_proves_that_nothing_is_lost_or_doubled() {
         let interrupted = |line: &&str| line.contains(&format!("  {system} ")) && line.contains("429");
         assert!(out.lines().any(|line| interrupted(&line) && line.contains("success")), "{said}");
     }
+    webhooks_are_proven(&out, &said);
+}
+
+/// Two of the tills post webhooks: each event applied once, repetitions counted, forgeries kept apart.
+fn webhooks_are_proven(out: &str, said: &str) {
+    let mut lines = out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let header = "webhooks posted applied duplicate quarantined dead out of order";
+    assert!(lines.any(|line| line.join(" ") == header), "there is no table of webhooks: {said}");
+    let rows: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    assert_eq!(rows.len(), 2, "{said}");
+    for row in rows {
+        let number = |column: usize| row[column].parse::<u64>().unwrap();
+        let (posted, applied, duplicate, quarantined, dead, late) =
+            (number(1), number(2), number(3), number(4), number(5), number(6));
+        assert!(posted >= 20 && applied == posted, "{said}");
+        assert!(duplicate > 0 && quarantined > 1 && late > 0, "{said}");
+        assert_eq!(dead, 0, "{said}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The demo's three shops: a simulated vendor each, and the system that is connected to it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,8 +13,9 @@ use zhilian_sync_store::sync_logs::Run;
 use zhilian_sync_store::{Clock, RunId, SyncStatus, SystemId, SystemType, Trigger, external_systems};
 
 use super::evidence::Evidence;
+use crate::api::BASE;
 use crate::app::App;
-use crate::simulator::{FaultPlan, Simulator, SimulatorSettings};
+use crate::simulator::{FaultPlan, Simulator, SimulatorSettings, WebhookPlan, WebhookTarget};
 
 /// The manifest of one of them; the others have their own.
 const GENERIC: &str = "generic-rest";
@@ -105,6 +107,8 @@ pub(super) struct DemoSystem {
     pub(super) scheduled_pulls: u64,
     /// The last scheduled pull that ended well.
     pub(super) last_pull: Option<RunId>,
+    /// Its vendor posts what happens, and must not be believed everything.
+    pub(super) posts_webhooks: bool,
     pages_move: bool,
 }
 
@@ -147,8 +151,12 @@ pub(super) async fn open(clock: &Clock, in_haste: bool) -> std::io::Result<Vec<S
 }
 
 /// Configures a system for each vendor and has its connection tested, which makes it active and starts
-/// its schedule, as a person would.
-pub(super) async fn connect(app: &App, vendors: Vec<Simulator>) -> anyhow::Result<Vec<DemoSystem>> {
+/// its schedule, as a person would. Tills with a manifest of their own post to `receiver` as well.
+pub(super) async fn connect(
+    app: &App,
+    vendors: Vec<Simulator>,
+    receiver: SocketAddr,
+) -> anyhow::Result<Vec<DemoSystem>> {
     let store = app.store();
     let mut systems = Vec::new();
     for (plan, vendor) in PLANS.iter().zip(vendors) {
@@ -164,17 +172,32 @@ pub(super) async fn connect(app: &App, vendors: Vec<Simulator>) -> anyhow::Resul
         system.sync_interval = Some(plan.interval_secs);
         let credentials = BTreeMap::from([("api_key".to_owned(), vendor.api_key().clone())]);
         external_systems::set_credentials(store, &mut system, &credentials)?;
+        let posts_webhooks = plan.provider != GENERIC;
+        let secret = SecretString::from(store.clock().new_id().simple().to_string());
+        if posts_webhooks {
+            let secrets = BTreeMap::from([("default".to_owned(), secret.clone())]);
+            external_systems::set_webhook_secrets(store, &mut system, &secrets)?;
+        }
         let mut tx = store.begin().await?;
         external_systems::insert(&mut tx, &system).await?;
         tx.commit().await?;
         let test = Wish::connection_test(system.id, None);
         enqueue::start(app.context(), &test).await.with_context(|| format!("testing `{}`", plan.system))?;
+        if posts_webhooks {
+            vendor.post_webhooks(WebhookTarget {
+                address: receiver,
+                path: format!("{BASE}/integrations/webhooks/{}/{}", system.system_type, system.id),
+                secret,
+                plan: WebhookPlan::lively(),
+            });
+        }
         systems.push(DemoSystem {
             id: system.id,
             name: plan.system.to_owned(),
             vendor,
             scheduled_pulls: 0,
             last_pull: None,
+            posts_webhooks,
             pages_move,
         });
     }
