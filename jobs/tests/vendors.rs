@@ -6,6 +6,8 @@
 mod answers;
 #[path = "vendors/calls.rs"]
 mod calls;
+#[path = "vendors/handshakes.rs"]
+mod handshakes;
 #[path = "vendors/pages.rs"]
 mod pages;
 #[path = "vendors/recorded.rs"]
@@ -16,5 +18,7 @@ mod routes;
 mod server;
 #[path = "vendors/support.rs"]
 mod support;
+#[path = "vendors/thin.rs"]
+mod thin;
 #[path = "vendors/webhooks.rs"]
 mod webhooks;

@@ -148,7 +148,8 @@ impl Pull<'_> {
         let latest = versions.chain(orders.iter().map(|order| order.version_at)).flatten().max();
         let ids = transactions.iter().map(|transaction| &transaction.external_id);
         let ids = ids.chain(records.iter().map(|record| &record.external_id));
-        let stored: Vec<String> = ids.chain(orders.iter().map(|order| &order.order_number)).cloned().collect();
+        let stored: Vec<String> =
+            ids.chain(orders.iter().map(|order| &order.order_number)).cloned().collect();
         let (name, run) = (self.attempt.run.sync_type.as_str(), self.attempt.run.id);
         let batch = Batch {
             system_id: self.reading.system,

@@ -5,6 +5,7 @@
 pub(super) mod compile;
 mod convert;
 mod field;
+mod mapped;
 mod order;
 
 use chrono::{DateTime, Utc};
@@ -18,6 +19,7 @@ use zhilian_sync_store::{Currency, TransactionType};
 
 pub(super) use self::compile::to_json;
 pub(super) use self::field::{Field, Scope};
+pub use self::mapped::{Mapped, RecordFailure};
 use self::order::OrderFields;
 use super::expression::Expression;
 
@@ -72,32 +74,6 @@ struct RecordFields {
     data: Option<Field>,
 }
 
-/// What became of the records of a page.
-#[derive(Debug, Default)]
-pub struct Mapped {
-    /// For `pos_transactions`.
-    pub transactions: Vec<IncomingTransaction>,
-    /// For `external_records`.
-    pub records: Vec<IncomingRecord>,
-    /// For `supplier_orders`.
-    pub orders: Vec<IncomingSupplierOrder>,
-    /// For `sync_failures`.
-    pub failures: Vec<RecordFailure>,
-    /// Records that the manifest's `when` leaves out.
-    pub skipped: u64,
-}
-
-/// A record that could not be mapped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordFailure {
-    /// The vendor's id, or `hash:` and the SHA-256 of the raw record where it has none that can be used.
-    pub external_id: String,
-    /// What is wrong with it, and what to do.
-    pub reason: String,
-    /// The record as JSON text.
-    pub raw: String,
-}
-
 /// What the system adds to its records.
 pub(crate) struct Surroundings<'a> {
     pub(crate) stream: &'a str,
@@ -119,32 +95,6 @@ pub(crate) struct Optional {
 impl Surroundings<'_> {
     fn scope<'v>(&'v self, record: &'v Value) -> Scope<'v> {
         Scope { record, item: record, config: self.config, currency: self.currency, zone: self.zone }
-    }
-}
-
-impl Mapped {
-    /// How many records there are to store.
-    #[must_use]
-    pub fn storable(&self) -> usize {
-        self.transactions.len() + self.records.len() + self.orders.len()
-    }
-
-    /// Adds what became of other records.
-    pub(super) fn append(&mut self, mut other: Self) {
-        self.transactions.append(&mut other.transactions);
-        self.records.append(&mut other.records);
-        self.orders.append(&mut other.orders);
-        self.failures.append(&mut other.failures);
-        self.skipped += other.skipped;
-    }
-
-    /// The vendor's text of every record.
-    pub(super) fn raws_mut(&mut self) -> impl Iterator<Item = &mut String> {
-        let transactions = self.transactions.iter_mut().map(|transaction| &mut transaction.raw);
-        let records = self.records.iter_mut().map(|record| &mut record.raw);
-        let orders = self.orders.iter_mut().map(|order| &mut order.raw);
-        let failures = self.failures.iter_mut().map(|failure| &mut failure.raw);
-        transactions.chain(records).chain(orders).chain(failures)
     }
 }
 

@@ -1,0 +1,57 @@
+//! What became of a page's or an event's records: ours by their table, and those that failed.
+
+use zhilian_sync_store::external_records::IncomingRecord;
+use zhilian_sync_store::pos_transactions::IncomingTransaction;
+use zhilian_sync_store::supplier_orders::IncomingSupplierOrder;
+
+/// What became of the records of a page.
+#[derive(Debug, Default)]
+pub struct Mapped {
+    /// For `pos_transactions`.
+    pub transactions: Vec<IncomingTransaction>,
+    /// For `external_records`.
+    pub records: Vec<IncomingRecord>,
+    /// For `supplier_orders`.
+    pub orders: Vec<IncomingSupplierOrder>,
+    /// For `sync_failures`.
+    pub failures: Vec<RecordFailure>,
+    /// Records that the manifest's `when` leaves out.
+    pub skipped: u64,
+}
+
+/// A record that could not be mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFailure {
+    /// The vendor's id, or `hash:` and the SHA-256 of the raw record where it has none that can be used.
+    pub external_id: String,
+    /// What is wrong with it, and what to do.
+    pub reason: String,
+    /// The record as JSON text.
+    pub raw: String,
+}
+
+impl Mapped {
+    /// How many records there are to store.
+    #[must_use]
+    pub fn storable(&self) -> usize {
+        self.transactions.len() + self.records.len() + self.orders.len()
+    }
+
+    /// Adds what became of other records.
+    pub(in crate::vendor) fn append(&mut self, mut other: Self) {
+        self.transactions.append(&mut other.transactions);
+        self.records.append(&mut other.records);
+        self.orders.append(&mut other.orders);
+        self.failures.append(&mut other.failures);
+        self.skipped += other.skipped;
+    }
+
+    /// The vendor's text of every record.
+    pub(in crate::vendor) fn raws_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let transactions = self.transactions.iter_mut().map(|transaction| &mut transaction.raw);
+        let records = self.records.iter_mut().map(|record| &mut record.raw);
+        let orders = self.orders.iter_mut().map(|order| &mut order.raw);
+        let failures = self.failures.iter_mut().map(|failure| &mut failure.raw);
+        transactions.chain(records).chain(orders).chain(failures)
+    }
+}
