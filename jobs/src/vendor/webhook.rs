@@ -1,7 +1,8 @@
-//! What a vendor sends of its own accord: a [`WebhookSpec`] recognises handshakes, verifies a
-//! [`Delivery`] over its raw bytes, opens it, and says what the vendor wants to hear. The inbox calls it
-//! for every request; nothing here touches the database or the clock, so the same code verifies an
-//! event again, days later, against the time of its receipt.
+//! What a vendor sends of its own accord: is it the vendor's, what is it, and what is answered.
+//!
+//! A [`WebhookSpec`] recognises handshakes, verifies a [`Delivery`] over its raw bytes, opens it, and says
+//! what the vendor wants to hear. The inbox calls it for every request. Nothing here touches the database
+//! or the clock, so the same code verifies an event again, days later, against the time of its receipt.
 
 pub(super) mod body;
 pub(super) mod handshake;

@@ -51,7 +51,7 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
                     ),
                 );
             }
-            Slot::Event(path) if !key.ends_with(".one") => {
+            Slot::Event(path) if key.rsplit('.').next() != Some("one") => {
                 problems.add(
                     key,
                     format!(

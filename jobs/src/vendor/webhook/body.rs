@@ -48,7 +48,7 @@ impl<'a> FormView<'a> {
 /// The body as JSON.
 pub(super) fn read(form: &BodyForm, body: &[u8]) -> Result<Value, String> {
     match form {
-        BodyForm::Json => serde_json::from_str(text_of(body)?).map_err(no_json),
+        BodyForm::Json => serde_json::from_str(text_of(body)?).map_err(|error| no_json(&error)),
         BodyForm::Form => FormView::new(body).to_object().map(Value::Object),
         BodyForm::FormJson(member) => {
             let mut object = FormView::new(body).to_object()?;
@@ -56,7 +56,7 @@ pub(super) fn read(form: &BodyForm, body: &[u8]) -> Result<Value, String> {
                 return Err(format!("the form has no member `{member}`"));
             };
             *value = serde_json::from_str(value.as_str().unwrap_or_default())
-                .map_err(|error| format!("the member `{member}` of the form {}", no_json(error)))?;
+                .map_err(|error| format!("the member `{member}` of the form {}", no_json(&error)))?;
             Ok(Value::Object(object))
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn pick(form: &BodyForm, body: &[u8], paths: &[Path]) -> Result<Vec<O
     let mut reader = serde_json::Deserializer::from_str(text_of(body)?);
     let live = (0..paths.len().min(PATHS_MAX)).fold(0, |live, at| live | (1 << at));
     let walk = Walk { paths, found: &mut found, live, depth: 0 };
-    walk.deserialize(&mut reader).and_then(|()| reader.end()).map_err(no_json)?;
+    walk.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| no_json(&error))?;
     Ok(found)
 }
 
@@ -80,7 +80,7 @@ fn text_of(body: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(body).map_err(|_| "is not text in UTF-8".to_owned())
 }
 
-fn no_json(error: serde_json::Error) -> String {
+fn no_json(error: &serde_json::Error) -> String {
     format!("is not JSON: {error}")
 }
 

@@ -112,10 +112,12 @@ pub(super) fn keep(spec: &WebhookSpec, delivery: &Delivery<'_>) -> Kept {
             })
             .collect();
         let shown = without(delivery.query, &codes);
-        if shown != delivery.query {
+        // Where the code is missing, it may stand there under another name: nothing of that is shown.
+        let misplaced = !codes.is_empty() && shown == delivery.query;
+        if shown != delivery.query || misplaced {
             secret.others.insert("query".to_owned(), Value::from(delivery.query));
         }
-        if !shown.is_empty() {
+        if !shown.is_empty() && !misplaced {
             clear.others.insert("query".to_owned(), Value::from(shown));
         }
     }
@@ -141,10 +143,10 @@ struct Parts {
 
 impl Parts {
     fn take_header(&mut self, name: &HeaderName, headers: &HeaderMap) {
-        let texts = headers.get_all(name).iter().take(VALUES_MAX);
+        let texts = headers.get_all(name).iter();
         let texts = texts.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok());
         let mut values: Vec<Value> =
-            texts.filter(|text| text.len() <= VALUE_BYTES_MAX).map(Value::from).collect();
+            texts.take(VALUES_MAX).filter(|text| text.len() <= VALUE_BYTES_MAX).map(Value::from).collect();
         let kept = match values.len() {
             0 => return,
             1 => values.swap_remove(0),

@@ -22,7 +22,8 @@ pub(super) fn content(sorted: &Sorted, delivery: &Delivery<'_>) -> Result<Vec<u8
         SortedFrom::Query => form(FormView::new(delivery.query.as_bytes()))?,
     };
     pairs.retain(|(name, value)| {
-        !sorted.exclude.iter().any(|excluded| excluded == name) && !(sorted.drop_empty && value.is_empty())
+        let excluded = sorted.exclude.iter().any(|excluded| excluded == name);
+        !excluded && (!sorted.drop_empty || !value.is_empty())
     });
     pairs.sort_by(|(one, _), (other, _)| one.as_bytes().cmp(other.as_bytes()));
     if let Some(twice) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {

@@ -63,9 +63,10 @@ fn read_section(section: &Section<'_>, places: &Places) -> Option<WebhookSpec> {
     let body = read_body_form(section);
     let event_key = section.texts("event_key").unwrap_or_default();
     let event_key = event_key.into_iter().filter_map(|text| places.joined(section, text)).collect();
-    let event_type = match section.has("event_type") {
-        true => section.texts("event_type").unwrap_or_default(),
-        false => EVENT_TYPE_DEFAULT.to_vec(),
+    let event_type = if section.has("event_type") {
+        section.texts("event_type").unwrap_or_default()
+    } else {
+        EVENT_TYPE_DEFAULT.to_vec()
     };
     let event_type = event_type.into_iter();
     let event_type = event_type.filter_map(|text| places.place(section, "event_type", text)).collect();

@@ -221,9 +221,10 @@ fn read_list(section: Section<'_>) -> Option<SignatureList> {
     }
     section.finish();
     let separator = separator.to_owned();
-    Some(match pairs? {
-        true => SignatureList::Pairs { separator, keys, timestamp_key },
-        false => SignatureList::Versions { separator, keys, join },
+    Some(if pairs? {
+        SignatureList::Pairs { separator, keys, timestamp_key }
+    } else {
+        SignatureList::Versions { separator, keys, join }
     })
 }
 
