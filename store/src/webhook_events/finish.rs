@@ -155,7 +155,8 @@ macro_rules! mark_one {
     };
 }
 
-// The rows are locked in the order of their ids first.
+// The rows are locked in the order of their ids first. They are only counted: joined, they would be compared
+// each with each.
 macro_rules! mark_many {
     ($sync_log_id:literal, $only_if:literal) => {
         concat!(
@@ -176,10 +177,10 @@ macro_rules! mark_many {
                 "given.given_back",
                 $sync_log_id,
                 "given.ended_at",
-                " FROM given JOIN locked ON locked.id = given.id",
+                " FROM given",
                 $only_if
             ),
-            " RETURNING webhook_events.id"
+            " AND (SELECT COUNT(*) FROM locked) > 0 RETURNING webhook_events.id"
         )
     };
 }
