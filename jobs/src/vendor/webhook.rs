@@ -27,8 +27,8 @@ use secrecy::SecretString;
 pub use self::kept::{Kept, StoredDelivery};
 pub use self::reply::{Reply, ReplyKind};
 pub use self::route::{EventScope, Plan};
-pub use super::manifest::webhook::WebhookSpec;
 use super::manifest::webhook::Scheme;
+pub use super::manifest::webhook::WebhookSpec;
 
 /// The secrets of a system that count at the time of receipt, by name; any of them may have signed.
 pub type Secrets = BTreeMap<String, SecretString>;

@@ -51,6 +51,16 @@ pub(crate) enum Place {
     Body(usize),
 }
 
+impl Place {
+    /// The name of the query's parameter that is meant.
+    pub(crate) fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Query(name) => Some(name),
+            Self::Header(_) | Self::Body(_) => None,
+        }
+    }
+}
+
 /// How a request proves who sent it.
 #[derive(Debug)]
 pub(crate) struct Verification {

@@ -55,15 +55,26 @@ impl StoredDelivery {
     }
 }
 
+/// How much of a query is looked at.
+enum QueryPart<'a> {
+    Whole,
+    Named(Vec<&'a str>),
+}
+
 impl WebhookSpec {
     fn places(&self) -> impl Iterator<Item = &Place> {
         self.verification.places().chain(self.event_key.iter().flatten()).chain(&self.event_type)
     }
 
-    fn looks_at_query(&self) -> bool {
-        matches!(&self.verification.scheme, Scheme::SortedParameters(sorted) if sorted.from == SortedFrom::Query)
-            || self.places().any(|place| matches!(place, Place::Query(_)))
-            || self.routes.iter().any(|route| route.when.as_ref().is_some_and(|when| when.reads("query")))
+    /// Which part of a query anything here looks at: parameters by name, as a rule.
+    fn read_of_query(&self) -> QueryPart<'_> {
+        let sorted = matches!(&self.verification.scheme, Scheme::SortedParameters(sorted) if sorted.from == SortedFrom::Query);
+        let by_condition =
+            || self.routes.iter().any(|route| route.when.as_ref().is_some_and(|when| when.reads("query")));
+        if sorted || by_condition() {
+            return QueryPart::Whole;
+        }
+        QueryPart::Named(self.places().filter_map(Place::parameter).collect())
     }
 }
 
@@ -103,36 +114,31 @@ pub(super) fn keep(spec: &WebhookSpec, delivery: &Delivery<'_>) -> Kept {
             parts.take_header(name, delivery.headers);
         }
     }
-    if spec.looks_at_query() && !delivery.query.is_empty() {
-        let codes = of.signature.iter().filter(|place| of.is_code(place));
-        let codes: Vec<&str> = codes
-            .filter_map(|place| match place {
-                Place::Query(name) => Some(name.as_str()),
-                Place::Header(_) | Place::Body(_) => None,
-            })
-            .collect();
-        let shown = without(delivery.query, &codes);
-        // Where the code is missing, it may stand there under another name: nothing of that is shown.
-        let misplaced = !codes.is_empty() && shown == delivery.query;
-        if shown != delivery.query || misplaced {
-            secret.others.insert("query".to_owned(), Value::from(delivery.query));
-        }
-        if !shown.is_empty() && !misplaced {
+    let codes: Vec<&str> =
+        of.signature.iter().filter(|place| of.is_code(place)).filter_map(Place::parameter).collect();
+    let bare = pieces(delivery.query, |name| !codes.contains(&name));
+    if !codes.is_empty() && !delivery.query.is_empty() {
+        // Whole: where the code is missing, it may stand there under a name that is corrected later.
+        secret.others.insert("query".to_owned(), Value::from(delivery.query));
+    }
+    // What is beside a missing code may be the code, so nothing of that is shown.
+    if codes.is_empty() || bare != delivery.query {
+        let shown = match spec.read_of_query() {
+            QueryPart::Whole => bare,
+            QueryPart::Named(names) => pieces(&bare, |name| names.contains(&name)),
+        };
+        if !shown.is_empty() {
             clear.others.insert("query".to_owned(), Value::from(shown));
         }
     }
     Kept { clear: clear.into_json().unwrap_or_else(|| "{}".to_owned()), secret: secret.into_json() }
 }
 
-/// The query without these parameters.
-fn without(query: &str, names: &[&str]) -> String {
-    if names.is_empty() {
-        return query.to_owned();
-    }
-    let is_code = |piece: &str| {
-        form_urlencoded::parse(piece.as_bytes()).next().is_some_and(|(name, _)| names.contains(&&*name))
-    };
-    query.split('&').filter(|piece| !is_code(piece)).collect::<Vec<_>>().join("&")
+/// The parameters of a query with such names, as they stand there.
+fn pieces(query: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let is_wanted =
+        |piece: &&str| form_urlencoded::parse(piece.as_bytes()).next().is_some_and(|(name, _)| wanted(&name));
+    query.split('&').filter(is_wanted).collect::<Vec<_>>().join("&")
 }
 
 #[derive(Default)]
