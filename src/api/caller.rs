@@ -5,6 +5,7 @@
 //! ours.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use poem::http::{HeaderMap, Method, Uri, header};
 use poem::{FromRequest, Request, RequestBody};
@@ -26,7 +27,7 @@ const TOKEN_BYTES_MAX: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// Names the request in logs, answers and the audit.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The client's address, as far as it can be told.
     pub address: Option<IpAddr>,
     /// What was asked for; the router cuts the base path off the request's own.
@@ -73,7 +74,7 @@ impl Caller {
             entity,
             entity_id: Some(entity_id),
             store_id: None,
-            request_id: Some(&self.origin.request_id),
+            request_id: Some(&*self.origin.request_id),
             detail: None,
         }
     }

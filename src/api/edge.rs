@@ -2,6 +2,7 @@
 //! table, and turns whatever comes out into an answer with the headers that every answer has.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -12,6 +13,7 @@ use tracing::Instrument as _;
 use super::access::{self, Access};
 use super::caller::{self, Origin};
 use super::problem::{self, Problem};
+use super::webhooks::receive;
 use super::{BodyLimit, Route};
 use crate::app::App;
 
@@ -76,16 +78,26 @@ impl Endpoint for Edge {
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let server = &self.app.settings().server;
         let origin = Origin {
-            request_id: request_id(request.headers())
-                .unwrap_or_else(|| self.app.store().clock().new_id().simple().to_string()),
+            request_id: request_id(request.headers()).map_or_else(
+                || {
+                    let id = self.app.store().clock().new_id().simple();
+                    Arc::from(&*id.encode_lower(&mut uuid::Uuid::encode_buffer()))
+                },
+                Arc::from,
+            ),
             address: caller::client_address(&request, &server.trusted_proxies),
             uri: request.uri().clone(),
         };
         let found = access::find(request.method(), request.uri().path());
         // The route and not the path: a path may hold a secret.
         let operation = found.as_ref().ok().copied().flatten().map_or("-", |route| route.operation);
-        let span =
-            tracing::info_span!("request", request.id = %origin.request_id, http.operation = operation);
+        let id = &origin.request_id;
+        // Ten thousand a second, whose few lines name the system and the event: they do without.
+        let span = if operation == receive::OPERATION {
+            tracing::debug_span!("request", request.id = %id, http.operation = operation)
+        } else {
+            tracing::info_span!("request", request.id = %id, http.operation = operation)
+        };
         let started = Instant::now();
         let mut response = async {
             let response = match found {
@@ -104,10 +116,10 @@ impl Endpoint for Edge {
 }
 
 /// The caller's own name for the request, if it is fit for a log line.
-fn request_id(headers: &HeaderMap) -> Option<String> {
+fn request_id(headers: &HeaderMap) -> Option<&str> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (!id.is_empty() && id.len() <= REQUEST_ID_CHARS_MAX && id.chars().all(fit)).then(|| id.to_owned())
+    (!id.is_empty() && id.len() <= REQUEST_ID_CHARS_MAX && id.chars().all(fit)).then_some(id)
 }
 
 fn set_headers(headers: &mut HeaderMap, request_id: &str, https: bool) {
@@ -137,7 +149,7 @@ mod tests {
         let given = |id: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, id.parse().unwrap());
-            request_id(&headers)
+            request_id(&headers).map(str::to_owned)
         };
         assert_eq!(given("trace-1.2_3").as_deref(), Some("trace-1.2_3"));
         assert_eq!(given("a b"), None);

@@ -32,6 +32,8 @@ use crate::api::values::{Choice, Named as _};
 use crate::api::{BodyLimit, Tag};
 use crate::app::App;
 
+/// The operation that must be cheap.
+pub const OPERATION: &str = "receive_webhook";
 /// The address as the router writes it.
 const ROUTER_PATH: &str = "/integrations/webhooks/:type/:system_id";
 /// The address as the document writes it.
@@ -184,7 +186,7 @@ impl OpenApi for Receiver {
         let operations = vec![
             operation(
                 Method::POST,
-                "receive_webhook",
+                OPERATION,
                 "Receive a webhook",
                 "Whatever the vendor sends, up to `server.body_bytes_max`. It is answered in the vendor's own way, \
                  and with success only after it is kept. What is not verified is kept apart and changes nothing.",
