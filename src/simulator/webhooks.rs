@@ -12,11 +12,11 @@
 //!
 //! `sale.created` and `sale.updated` hold the whole sale, `sale.voided` its id and time alone.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
 use chrono::SecondsFormat;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper_util::rt::TokioIo;
@@ -100,6 +100,9 @@ struct Event {
     body: String,
     signed_with: SecretString,
 }
+
+/// A delivery that was not answered with 2xx in time; a vendor asks no further why.
+struct Undelivered;
 
 /// What the poster keeps between events.
 struct Poster {
@@ -216,16 +219,14 @@ impl Poster {
     }
 
     /// One delivery; an error unless it is answered with 2xx in time.
-    async fn post(&self, event: &Event) -> anyhow::Result<()> {
-        let status =
-            tokio::time::timeout(ANSWER_MAX, self.send(event)).await.context("no answer in time")??;
-        if !status.is_success() {
-            bail!("answered {status}");
+    async fn post(&self, event: &Event) -> Result<(), Undelivered> {
+        match tokio::time::timeout(ANSWER_MAX, self.send(event)).await {
+            Ok(Ok(status)) if status.is_success() => Ok(()),
+            _ => Err(Undelivered),
         }
-        Ok(())
     }
 
-    async fn send(&self, event: &Event) -> anyhow::Result<http::StatusCode> {
+    async fn send(&self, event: &Event) -> Result<http::StatusCode, Box<dyn Error + Send + Sync>> {
         let at = self.till.clock.now().timestamp();
         let mut mac = Hmac::<Sha256>::new_from_slice(event.signed_with.expose_secret().as_bytes())?;
         mac.update(format!("{at}.{}", event.body).as_bytes());

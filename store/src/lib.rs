@@ -47,8 +47,8 @@ pub use ids::{EventId, RunId, SessionId, SystemId, UserId};
 pub use money::Currency;
 pub use pool::{DatabaseKind, Pool, PoolOptions, Store, Tx};
 pub use text_enum::{
-    Lane, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType, TransactionType,
-    Trigger,
+    Lane, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType,
+    TransactionType, Trigger,
 };
 pub use vault::Vault;
 

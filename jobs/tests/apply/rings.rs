@@ -128,7 +128,6 @@ async fn any_message_in_memory_makes_a_worker_look() {
     any_message_makes_a_worker_look(Bench::sqlite().await, queue).await;
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped backend must be seen")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_message_in_redis_makes_a_worker_look() {
     #[expect(clippy::disallowed_methods, reason = "tests are told where their backends are")]

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use uuid::Uuid;
 use zhilian_sync_jobs::Context;
 use zhilian_sync_jobs::vendor::Redactor;
@@ -107,7 +107,7 @@ fn payload(
         secrets.extend(external_systems::webhook_secrets(&context.store, system)?.into_values());
         secrets.extend(external_systems::credentials(&context.store, system)?.into_values());
     }
-    let redactor = Redactor::new(secrets.iter().map(|secret| secret.expose_secret()));
+    let redactor = Redactor::new(secrets.iter().map(ExposeSecret::expose_secret));
     let (encoding, body) = body_of(&redactor, &event.body);
     let request = serde_json::from_str(&event.request).unwrap_or_default();
     Ok(Payload { body, encoding: encoding.to_owned(), request: Json(redactor.json(&request)) })
