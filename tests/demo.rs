@@ -1,4 +1,5 @@
 //! The demo as a person runs it: the built program, from its start to its verdict.
+#![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};

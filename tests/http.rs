@@ -12,6 +12,8 @@ mod access;
 mod document;
 #[path = "http/health.rs"]
 mod health;
+#[path = "http/hooks.rs"]
+mod hooks;
 #[path = "http/nasty.rs"]
 mod nasty;
 #[path = "http/pos.rs"]
@@ -32,3 +34,9 @@ mod systems;
 mod systems_secrets;
 #[path = "http/systems_work.rs"]
 mod systems_work;
+#[path = "http/webhook_events.rs"]
+mod webhook_events;
+#[path = "http/webhook_secrets.rs"]
+mod webhook_secrets;
+#[path = "http/webhooks.rs"]
+mod webhooks;

@@ -9,9 +9,13 @@ mod backlog;
 mod harness;
 #[path = "processes/killed.rs"]
 mod killed;
+#[path = "processes/proxy.rs"]
+mod proxy;
 #[path = "processes/redis_trouble.rs"]
 mod redis_trouble;
 #[path = "processes/slots.rs"]
 mod slots;
 #[path = "processes/stopped.rs"]
 mod stopped;
+#[path = "processes/webhooks.rs"]
+mod webhooks;

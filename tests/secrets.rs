@@ -149,6 +149,7 @@ struct Canaries {
     webhook_secret: String,
     config_key: String,
     basic_password: String,
+    url_secret: String,
 }
 
 impl Canaries {
@@ -164,6 +165,48 @@ impl Canaries {
             "api_key": "till", "api_secret": self.basic_password, "status": "active",
             "config": {"auth": "basic", "records_path": "items", "total_pages_path": "pages"}}),
         ]
+    }
+}
+
+/// Posts webhooks in which the secrets stand where vendors put them, and where nobody should, changes a secret,
+/// and shows what was kept.
+async fn post_webhooks(service: &mut Service, token: &str, given: &Canaries) {
+    let by_address = json!({"name": "by address", "type": "pos", "provider": "house-pos", "webhook_secret": given.url_secret,
+        "config": {"webhook_scheme": "url_secret", "webhook_header": "query:code"}});
+    let by_header = json!({"name": "by header", "type": "pos", "provider": "house-pos", "webhook_secret": given.webhook_secret,
+        "config": {"webhook_scheme": "static_code", "webhook_header": "header:X-Code"}});
+    for body in [by_address, by_header] {
+        let (status, system) = service.call("POST", "/api/v1/integrations/systems", token, Some(body)).await;
+        assert_eq!(status, 200, "{system}");
+        let path = system["webhook_path"].as_str().unwrap().to_owned();
+        let sale = json!({"event": "transaction.created", "data": {"transaction_id": "W-1", "total": 1}});
+        let mut statuses = Vec::new();
+        for (query, header) in [
+            (given.url_secret.as_str(), given.webhook_secret.as_str()),
+            ("wrong", "wrong"),
+            (&given.webhook_secret, &given.url_secret),
+        ] {
+            let url = format!("{}{path}", service.base);
+            let request =
+                service.client.post(url).query(&[("code", query)]).header("X-Code", header).json(&sale);
+            let response = request.send().await.unwrap();
+            statuses.push(response.status().as_u16());
+            service.answers.extend_from_slice(&response.bytes().await.unwrap());
+        }
+        assert_eq!(statuses, [200, 401, 401], "the secret is read where the settings say it stands");
+        let path = format!("/api/v1/integrations/systems/{}", system["id"].as_str().unwrap());
+        let secret = json!({"secret": format!("{}-next", given.webhook_secret)});
+        let (status, _) = service.call("POST", &format!("{path}/webhook-secret"), token, Some(secret)).await;
+        assert_eq!(status, 200);
+        service.call("GET", &path, token, None).await;
+    }
+    let (_, events) = service.call("GET", "/api/v1/integrations/webhook-events", token, None).await;
+    assert!(events.as_array().unwrap().len() >= 6, "{events}");
+    for event in events.as_array().unwrap() {
+        let path =
+            format!("/api/v1/integrations/webhook-events/{}?payload=true", event["id"].as_str().unwrap());
+        let (status, shown) = service.call("GET", &path, token, None).await;
+        assert_eq!(status, 200, "{shown}");
     }
 }
 
@@ -205,15 +248,25 @@ async fn canary_secrets_are_found_nowhere() {
     .await
     .unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let names = ["admin-password", "api-key", "api-secret", "webhook-secret", "config-key", "basic-password"];
-    let [admin_password, api_key, api_secret, webhook_secret, config_key, basic_password] = names.map(canary);
+    let names = [
+        "admin-password",
+        "api-key",
+        "api-secret",
+        "webhook-secret",
+        "config-key",
+        "basic-password",
+        "url-secret",
+    ];
+    let [admin_password, api_key, api_secret, webhook_secret, config_key, basic_password, url_secret] =
+        names.map(canary);
     let key: [u8; 32] = rand::random();
     let master_key = STANDARD.encode(key);
     let mut service = Service::start(directory.path(), &admin_password, &master_key);
     let token = service.login(&admin_password).await;
 
-    let given = Canaries { api_key, api_secret, webhook_secret, config_key, basic_password };
+    let given = Canaries { api_key, api_secret, webhook_secret, config_key, basic_password, url_secret };
     work_with_systems(&mut service, &token, &given.systems(&vendor.url())).await;
+    post_webhooks(&mut service, &token, &given).await;
     for path in ["systems", "sync-logs", "pos/transactions"] {
         let (status, body) = service.call("GET", &format!("/api/v1/integrations/{path}"), &token, None).await;
         assert_eq!(status, 200, "{body}");
@@ -230,6 +283,7 @@ async fn canary_secrets_are_found_nowhere() {
         ("a webhook secret", &given.webhook_secret),
         ("a key inside config", &given.config_key),
         ("a basic password", &given.basic_password),
+        ("a secret in an address", &given.url_secret),
         ("the basic header", &basic),
         ("the session token", &token),
         ("the master key", &master_key),

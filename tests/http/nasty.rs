@@ -5,8 +5,47 @@ use zhilian_sync::api::ROUTES;
 
 use crate::support::TestApp;
 
+/// The fields of all routes but those of webhooks.
+const FIELDS: &[&str] = &[
+    "name",
+    "type",
+    "provider",
+    "store_id",
+    "status",
+    "config",
+    "api_endpoint",
+    "api_key",
+    "credentials",
+    "webhook_secret",
+    "webhook_verification",
+    "store_map",
+    "timezone",
+    "currency",
+    "sync_enabled",
+    "sync_interval",
+    "sync_cron",
+    "note",
+    "stream",
+    "from",
+    "to",
+    "username",
+    "password",
+    "transaction_id",
+    "order_number",
+    "subtotal",
+    "total",
+    "payment_method",
+    "items",
+    "customer",
+    "transaction_time",
+];
+
+/// The fields of the routes of webhooks.
+const WEBHOOK_FIELDS: &[&str] =
+    &["secret", "overlap_hours", "system_id", "state", "event_type", "force", "event", "data", "from", "to"];
+
 /// Each with something that a parser, a type, a column or a driver could trip over.
-fn bodies(needed: &[(&str, &str)]) -> Vec<String> {
+fn bodies(needed: &[(&str, &str)], fields: &[&str]) -> Vec<String> {
     let long = "x".repeat(10_000);
     let deep = format!("{{\"config\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let values = [
@@ -27,38 +66,6 @@ fn bodies(needed: &[(&str, &str)]) -> Vec<String> {
         "\"2024-02-30T00:00:00\"",
         &format!("\"{long}\""),
     ];
-    let fields = [
-        "name",
-        "type",
-        "provider",
-        "store_id",
-        "status",
-        "config",
-        "api_endpoint",
-        "api_key",
-        "credentials",
-        "webhook_secret",
-        "store_map",
-        "timezone",
-        "currency",
-        "sync_enabled",
-        "sync_interval",
-        "sync_cron",
-        "note",
-        "stream",
-        "from",
-        "to",
-        "username",
-        "password",
-        "transaction_id",
-        "order_number",
-        "subtotal",
-        "total",
-        "payment_method",
-        "items",
-        "customer",
-        "transaction_time",
-    ];
     let mut bodies = vec![String::new(), "{".to_owned(), "\u{feff}{}".to_owned(), deep];
     for value in values {
         bodies.push(value.to_owned());
@@ -68,7 +75,7 @@ fn bodies(needed: &[(&str, &str)]) -> Vec<String> {
         for field in fields {
             let needed: Vec<String> = needed
                 .iter()
-                .filter(|(name, _)| *name != field)
+                .filter(|(name, _)| name != field)
                 .map(|(name, value)| format!("\"{name}\":{value}"))
                 .collect();
             bodies.push(format!("{{{},\"{field}\":{value}}}", needed.join(",")));
@@ -92,15 +99,20 @@ async fn no_body_is_an_error_of_ours() {
         for route in routes {
             let path = route
                 .path
+                .replace("{type}", "pos")
                 .replace("{system_id}", &system)
+                .replace("{event_id}", &uuid::Uuid::nil().to_string())
                 .replace("{run_id}", &uuid::Uuid::nil().to_string());
+            let own_system = format!("\"{system}\"");
             let needed: &[(&str, &str)] = match route.operation {
                 "create_system" => &[("name", "\"Till\""), ("type", "\"pos\""), ("provider", "\"demo-pos\"")],
                 "create_transaction" => &[("transaction_id", "\"T-1\"")],
+                "replay_webhook_events" => &[("system_id", &own_system)],
                 _ => &[("name", "\"Till\"")],
             };
+            let fields = if route.path.contains("webhook") { WEBHOOK_FIELDS } else { FIELDS };
             let mut accepted = 0;
-            for (number, body) in bodies(needed).into_iter().enumerate() {
+            for (number, body) in bodies(needed, fields).into_iter().enumerate() {
                 let path = format!("/api/v1{path}");
                 // Every transaction is a new one: a repeated one would not reach the table.
                 let body = body.replace("\"T-1\"", &format!("\"T-{number}\""));
@@ -109,11 +121,15 @@ async fn no_body_is_an_error_of_ours() {
                 let body: String = body.chars().take(200).collect();
                 assert!(answered.status < 500, "{} answers {} to {body}", route.operation, answered.text);
                 accepted += u32::from(answered.status < 300);
-                if answered.status >= 400 {
+                // A vendor that posts is refused in its own words.
+                if answered.status >= 400 && route.operation != "receive_webhook" {
                     assert_eq!(answered.header("content-type"), Some("application/problem+json"), "{body}");
                 }
             }
-            let takes_any = !route.path.contains("{run_id}");
+            // By now the system has a secret, and none of these is signed.
+            let is_signed = route.operation != "receive_webhook";
+            let takes_any =
+                is_signed && !route.path.contains("{run_id}") && !route.path.contains("{event_id}");
             assert_eq!(accepted > 0, takes_any, "{}: {accepted} bodies were good enough", route.operation);
         }
     }

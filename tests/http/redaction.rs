@@ -17,7 +17,8 @@ use zhilian_sync::simulator::scripted::{Answer, RecordedRequest, Scripted};
 use zhilian_sync::telemetry;
 use zhilian_sync_store::{Pool, Role, passwords};
 
-use crate::support::TestApp;
+use crate::hooks::signed;
+use crate::support::{Answered, TestApp};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -39,6 +40,7 @@ struct Canaries {
     api_key: String,
     api_secret: String,
     webhook: String,
+    in_address: String,
     in_map: String,
     in_config: String,
 }
@@ -52,13 +54,22 @@ impl Canaries {
             api_key: canary(),
             api_secret: canary(),
             webhook: canary(),
+            in_address: canary(),
             in_map: canary(),
             in_config: canary(),
         }
     }
 
-    fn all(&self) -> [&str; 6] {
-        [&self.password, &self.api_key, &self.api_secret, &self.webhook, &self.in_map, &self.in_config]
+    fn all(&self) -> [&str; 7] {
+        [
+            &self.password,
+            &self.api_key,
+            &self.api_secret,
+            &self.webhook,
+            &self.in_address,
+            &self.in_map,
+            &self.in_config,
+        ]
     }
 }
 
@@ -144,6 +155,7 @@ async fn play(app: &TestApp, vendor: &Scripted, canaries: &Canaries) -> String {
     misplaced["sync_enabled"] = Value::String(canaries.api_secret.clone());
     misplaced["config"] = json!({"auth": {"password": canaries.in_config}});
     answers.push(app.post("/integrations/systems", &token, &misplaced).await);
+    answers.extend(post_webhooks(app, &token, canaries).await);
     answers.push(app.get("/auth/me", &token).await);
     answers.push(app.post("/auth/logout", &token, &json!({})).await);
     let mut secrets = canaries.all().to_vec();
@@ -152,6 +164,55 @@ async fn play(app: &TestApp, vendor: &Scripted, canaries: &Canaries) -> String {
         assert_absent("an answer", answered.text.as_bytes(), &secrets);
     }
     token
+}
+
+/// Lets a vendor post with its secret in the address and in a header, right and wrong, some of it where it does
+/// not belong, and shows what was kept of it.
+async fn post_webhooks(app: &TestApp, token: &str, canaries: &Canaries) -> Vec<Answered> {
+    let mut answers = Vec::new();
+    let by_address = json!({
+        "name": "Hooks", "type": "pos", "provider": "house-pos", "webhook_secret": canaries.in_address,
+        "config": {"webhook_scheme": "url_secret", "webhook_header": "query:code"},
+    });
+    let by_signature = json!({
+        "name": "Signed", "type": "pos", "provider": "house-pos", "webhook_secret": canaries.webhook,
+    });
+    let mut ids = Vec::new();
+    for body in [by_address, by_signature] {
+        let made = app.post("/integrations/systems", token, &body).await;
+        ids.push(made.json()["id"].as_str().unwrap_or_else(|| panic!("{}", made.text)).to_owned());
+        answers.push(made);
+    }
+    let (hooks, till) = (&ids[0], &ids[1]);
+    let code: String = url::form_urlencoded::byte_serialize(canaries.in_address.as_bytes()).collect();
+    // The payload repeats the secret, as a vendor that puts its whole request into it would.
+    let said =
+        json!({"event": "transaction.created", "data": {"transaction_id": "T-1", "total": 1}}).to_string();
+    let posted = [
+        (format!("{hooks}?code={code}"), vec![], said.clone()),
+        (format!("{hooks}?token={code}"), vec![], said.clone()),
+        (format!("{hooks}?code={code}x"), vec![], said.clone()),
+        (till.clone(), signed(&said, &canaries.webhook).to_vec(), said.clone()),
+        (till.clone(), vec![("authorization", format!("Bearer {}", canaries.webhook))], said),
+    ];
+    for (place, headers, body) in posted {
+        let path = format!("/api/v1/integrations/webhooks/pos/{place}");
+        answers.push(app.send_body(Method::POST, &path, &headers, body.into()).await);
+    }
+    let path = format!("/integrations/systems/{hooks}");
+    let given = json!({"secret": format!("{}/second", canaries.webhook)});
+    answers.push(app.post(&format!("{path}/webhook-secret"), token, &given).await);
+    answers.push(app.post(&format!("{path}/webhook-events/reverify"), token, &json!({})).await);
+    app.drain().await;
+    let events = app.get("/integrations/webhook-events", token).await;
+    let kept = events.json().as_array().unwrap().clone();
+    assert!(kept.len() >= 5, "{}", events.text);
+    for event in kept {
+        let path = format!("/integrations/webhook-events/{}?payload=true", event["id"].as_str().unwrap());
+        answers.push(app.get(&path, token).await);
+    }
+    answers.push(events);
+    answers
 }
 
 /// Everything that the database holds.

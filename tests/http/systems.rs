@@ -14,11 +14,8 @@ async fn a_system_is_made_in_the_seeds_shape() {
         let body = json!({
             "name": "前厅收银", "type": "pos", "provider": "demo-pos", "store_id": "store-1",
             "config": {
-                "api_endpoint": "https://pos.example.com",
-                "api_key": "key-1",
-                "api_secret": "secret-1",
-                "webhook_url": "https://sync.example.com/hook",
-                "region": "华东",
+                "api_endpoint": "https://pos.example.com", "api_key": "key-1", "api_secret": "secret-1",
+                "webhook_url": "https://sync.example.com/hook", "region": "华东",
             },
             "webhook_secret": "hook-1",
             "vendor_code": "X1",
@@ -69,7 +66,10 @@ async fn a_system_is_made_in_the_seeds_shape() {
           "type": "pos",
           "updated_at": "2026-01-04T12:00:00.000Z",
           "version": 1,
-          "webhook_url": "https://sync.example.com/hook"
+          "webhook_path": "/api/v1/integrations/webhooks/pos/id-1",
+          "webhook_secret_expiries": [],
+          "webhook_url": "https://sync.example.com/hook",
+          "webhook_verification": "signature"
         }
         "#));
 

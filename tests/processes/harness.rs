@@ -22,6 +22,9 @@ use zhilian_sync_store::{
 /// The key that `zhilian_sync_store::testing::vault` seals with.
 const MASTER_KEY: [u8; 32] = [7; 32];
 
+/// What the tills' webhooks are signed with.
+pub(crate) const HOOK_SECRET: &str = "the tills' secret";
+
 /// The machine's pace belongs to one test at a time, also where one process runs them all.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -29,6 +32,8 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 pub(crate) struct Stage {
     pub(crate) store: TestStore,
     pub(crate) redis: Redis,
+    /// Another way to the database, for processes started from now on.
+    pub(crate) database_url: Option<String>,
     prefix: String,
     settings: Vec<(String, String)>,
     _alone: tokio::sync::MutexGuard<'static, ()>,
@@ -55,7 +60,7 @@ impl Stage {
             ("LOG__FILTER", "info"),
         ];
         let settings = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Some(Self { store, redis, prefix, settings, _alone: alone })
+        Some(Self { store, redis, database_url: None, prefix, settings, _alone: alone })
     }
 
     /// Another value of a setting, for processes started from now on.
@@ -65,13 +70,17 @@ impl Stage {
 
     /// Starts a process of the service.
     pub(crate) fn start(&self, role: &str) -> Process {
-        let port = free_port();
+        self.start_at(role, free_port())
+    }
+
+    /// Starts a process of the service on a port that is known already.
+    pub(crate) fn start_at(&self, role: &str, port: u16) -> Process {
         let log = std::env::temp_dir().join(format!("zhilian-{}-{role}-{port}.log", self.prefix));
         let sink = std::fs::File::create(&log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_zhilian-sync"));
         command
             .args(["serve", "--role", role])
-            .env("DATABASE_URL", &self.store.url)
+            .env("DATABASE_URL", self.database_url.as_ref().unwrap_or(&self.store.url))
             .env("REDIS_URL", self.redis.url())
             .env("ZHILIAN_MASTER_KEY", base64::engine::general_purpose::STANDARD.encode(MASTER_KEY))
             .env("ZHILIAN_ADMIN_PASSWORD", "admin123")
@@ -123,6 +132,8 @@ impl Stage {
         system.sync_interval = interval;
         let key = BTreeMap::from([("api_key".to_owned(), SecretString::from("till-key"))]);
         external_systems::set_credentials(store, &mut system, &key).unwrap();
+        let secret = BTreeMap::from([("default".to_owned(), SecretString::from(HOOK_SECRET))]);
+        external_systems::set_webhook_secrets(store, &mut system, &secret).unwrap();
         external_systems::insert(tx, &system).await.unwrap();
         system
     }

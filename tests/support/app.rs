@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
 use poem::test::{TestClient, TestResponse};
-use poem::{EndpointExt as _, Response};
+use poem::{Body, EndpointExt as _, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use zhilian_sync::api;
@@ -178,6 +178,21 @@ impl TestApp {
             request = request.content_type(content_type).body(body);
         }
         Answered::read(request.send().await).await
+    }
+
+    /// Any request with a body of any form, which says of itself only what the headers say.
+    pub(crate) async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Body,
+    ) -> Answered {
+        let mut request = self.client.request(method, path).header("x-request-id", REQUEST_ID);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        Answered::read(request.body(body).send().await).await
     }
 
     /// The id of a new POS system.
