@@ -45,7 +45,7 @@ pub use clock::Clock;
 pub use error::StoreError;
 pub use ids::{EventId, RunId, SessionId, SystemId, UserId};
 pub use money::Currency;
-pub use pool::{DatabaseKind, Pool, PoolOptions, Store, Tx};
+pub use pool::{DatabaseKind, Held, Pool, PoolOptions, Store, Tx};
 pub use text_enum::{
     Lane, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType,
     TransactionType, Trigger,

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -89,12 +90,57 @@ pub enum Tx {
     Sqlite(Transaction<'static, Sqlite>),
 }
 
+/// A connection to `PostgreSQL` for one statement, closed unless somebody waited for its end.
+///
+/// A statement that nobody waits for any more goes on at the server, or in a network that swallows it, for a
+/// long time. Given back to the pool its connection would hold a place for as long, and the pool would be out
+/// of them long after the database is back.
+#[derive(Debug)]
+pub struct Held(Option<PoolConnection<Postgres>>);
+
+impl Held {
+    /// One of the pool's.
+    pub async fn of(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        Ok(Self(Some(pool.acquire().await?)))
+    }
+
+    /// The connection.
+    ///
+    /// # Panics
+    ///
+    /// Never: only [`Held::release`], which consumes it, takes it out.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("it is there until it is released")
+    }
+
+    /// Gives it back: its statement has ended, well or not.
+    pub fn release(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            connection.close_on_drop();
+        }
+    }
+}
+
 /// Runs a body with an executor for reading.
 #[macro_export]
 macro_rules! on_read {
     ($store:expr, |$executor:ident| $body:expr) => {
         match $store.pool() {
-            $crate::Pool::Postgres($executor) => $body,
+            $crate::Pool::Postgres(pool) => match $crate::Held::of(pool).await {
+                Ok(mut held) => {
+                    let $executor = held.connection();
+                    let done = $body;
+                    held.release();
+                    done
+                }
+                Err(error) => Err(error),
+            },
             $crate::Pool::Sqlite { read: $executor, .. } => $body,
         }
     };
@@ -105,7 +151,15 @@ macro_rules! on_read {
 macro_rules! on_write {
     ($store:expr, |$executor:ident| $body:expr) => {
         match $store.pool() {
-            $crate::Pool::Postgres($executor) => $body,
+            $crate::Pool::Postgres(pool) => match $crate::Held::of(pool).await {
+                Ok(mut held) => {
+                    let $executor = held.connection();
+                    let done = $body;
+                    held.release();
+                    done
+                }
+                Err(error) => Err(error),
+            },
             $crate::Pool::Sqlite { write: $executor, .. } => $body,
         }
     };
@@ -242,6 +296,22 @@ impl Store {
     #[must_use]
     pub const fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// The same database over connections of its own, so that nobody else's statements stand before these. On
+    /// `SQLite` they are the same connections: there is one writer whoever asks.
+    ///
+    /// They are not asked whether they still live before each use, as pools do: for whoever answers thousands of
+    /// requests a second that is a round trip for each commit. A dead one is [`StoreError::Busy`], once.
+    #[must_use]
+    pub fn apart(&self, connections_max: u32) -> Self {
+        let Pool::Postgres(pool) = &self.pool else { return self.clone() };
+        let apart = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(pool.options().get_acquire_timeout())
+            .test_before_acquire(false)
+            .connect_lazy_with(pool.connect_options().as_ref().clone());
+        Self { pool: Pool::Postgres(apart), clock: self.clock.clone(), vault: self.vault.clone() }
     }
 
     /// The time.

@@ -1,11 +1,12 @@
 //! A process that stands still inside a transaction holds the row it was writing. On PostgreSQL, where
-//! several processes share the rows, the server takes it away from it.
+//! several processes share the rows, the server takes it away from it. And a server that falls silent keeps no
+//! connection from those who come after.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use zhilian_sync_store::sync_logs::{self, NewRun};
-use zhilian_sync_store::{Clock, Lane, Pool, PoolOptions, RunId, Store, Trigger, testing};
+use zhilian_sync_store::{Clock, Lane, Pool, PoolOptions, RunId, Store, Trigger, on_read, testing};
 
 #[tokio::test]
 async fn a_silent_transaction_does_not_keep_a_run_from_the_next_worker() {
@@ -48,4 +49,20 @@ async fn a_silent_transaction_does_not_keep_a_run_from_the_next_worker() {
     assert_eq!(next.unwrap().worker.as_deref(), Some("next"));
     let wakes = sync_logs::fence(&mut page, claimed.claim(), lease, later).await;
     assert!(wakes.is_err(), "its transaction is gone");
+}
+
+#[tokio::test]
+async fn a_statement_that_nobody_waits_for_gives_its_connection_up() {
+    let Some(stage) = testing::postgres(Clock::fake(testing::noon())).await else { return };
+    let store = stage.store.apart(1);
+    let asked = Instant::now();
+    let slow = async {
+        let slept: Result<(), sqlx::Error> =
+            on_read!(store, |ex| sqlx::query("SELECT pg_sleep(20)").execute(ex).await.map(drop));
+        slept
+    };
+    assert!(tokio::time::timeout(Duration::from_millis(100), slow).await.is_err());
+    // The only place is free again, though the server still sleeps.
+    store.check().await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
 }

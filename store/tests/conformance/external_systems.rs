@@ -162,13 +162,13 @@ pub(crate) async fn a_deleted_system_keeps_nothing_secret(store: Store) {
 
     assert!(find(&store, system.id).await.unwrap().is_none());
     assert_eq!(due(&store, at(10), 10).await.unwrap().len(), 0);
-    let wiped: (Option<Vec<u8>>, Option<Vec<u8>>, Json<serde_json::Value>) = on_read!(store, |ex| {
-        sqlx::query_as("SELECT sealed_credentials, sealed_webhook_secrets, config FROM external_systems")
-            .fetch_one(ex)
-            .await
-            .unwrap()
-    });
-    assert_eq!(wiped, (None, None, Json(serde_json::json!({}))));
+    let wiped: Result<(Option<Vec<u8>>, Option<Vec<u8>>, Json<serde_json::Value>), sqlx::Error> =
+        on_read!(store, |ex| {
+            sqlx::query_as("SELECT sealed_credentials, sealed_webhook_secrets, config FROM external_systems")
+                .fetch_one(ex)
+                .await
+        });
+    assert_eq!(wiped.unwrap(), (None, None, Json(serde_json::json!({}))));
 }
 
 pub(crate) async fn a_webhook_secret_ends_when_it_was_told_to(store: Store) {
