@@ -40,7 +40,7 @@ pub use list::{EventFilter, EventRow, PAGE_MAX, Tally, count, list, tally};
 pub use quarantine::{
     Accepted, Usage, accept, note_refusal, quarantine_usage, quarantine_usage_total, quarantined_of,
 };
-pub use receive::{NewEvent, Received, insert_batch};
+pub use receive::{NewEvent, Receipt, Received, Uncounted, count_repeated, insert_batch};
 pub use replay::{replay, replay_some};
 
 crate::text_enum! {

@@ -97,6 +97,7 @@ on_both! {
         a_batch_may_hold_an_event_twice,
         what_was_verified_with_an_older_version_is_stale,
         another_delivery_wakes_a_dead_event,
+        nobody_waits_for_whoever_works_on_a_repeated_event,
         overlapping_batches_at_once_make_one_row_each,
         a_refused_event_fails_its_batch_and_only_that,
         nul_characters_do_not_lose_an_event,

@@ -116,13 +116,13 @@ macro_rules! push_filter {
                 .push(")");
         }
         if let Some(state) = filter.state {
-            // Written out, so that the indexes of a state serve.
+            // Written out, with the condition of an index word for word: SQLite sees in no other way that it serves.
             query.push(match state {
-                WebhookState::Quarantined => " AND state = 'quarantined'",
+                WebhookState::Quarantined => " AND state = 'quarantined' AND state IN ('quarantined', 'dead')",
                 WebhookState::Pending => " AND state = 'pending'",
                 WebhookState::Applied => " AND state = 'applied'",
                 WebhookState::Duplicate => " AND state = 'duplicate'",
-                WebhookState::Dead => " AND state = 'dead'",
+                WebhookState::Dead => " AND state = 'dead' AND state IN ('quarantined', 'dead')",
             });
         }
         if let Some(result) = filter.result {

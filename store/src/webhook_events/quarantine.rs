@@ -23,8 +23,9 @@ pub struct Usage {
     pub bytes: i64,
 }
 
+// The condition of the index is repeated word for word: SQLite sees in no other way that it serves.
 pub(crate) const USAGE: &str = "SELECT COUNT(*) AS events, CAST(COALESCE(SUM(body_bytes), 0) AS BIGINT) AS bytes \
-    FROM (SELECT body_bytes FROM webhook_events WHERE state = 'quarantined' AND system_id = $1 LIMIT $2) AS kept";
+    FROM (SELECT body_bytes FROM webhook_events WHERE state = 'quarantined' AND state IN ('quarantined', 'dead') AND system_id = $1 LIMIT $2) AS kept";
 
 /// How much a system has in quarantine, counted up to a hundred thousand events.
 pub async fn quarantine_usage(store: &Store, system: SystemId) -> Result<Usage, StoreError> {
@@ -33,7 +34,8 @@ pub async fn quarantine_usage(store: &Store, system: SystemId) -> Result<Usage, 
 
 pub(crate) const USAGE_TOTAL: &str = "SELECT COUNT(*) AS events, \
     CAST(COALESCE(SUM(body_bytes), 0) AS BIGINT) AS bytes \
-    FROM (SELECT body_bytes FROM webhook_events WHERE state = 'quarantined' LIMIT $1) AS kept";
+    FROM (SELECT body_bytes FROM webhook_events WHERE state = 'quarantined' AND state IN ('quarantined', 'dead') \
+    LIMIT $1) AS kept";
 
 /// How much all systems together have in quarantine, counted up to a hundred thousand events.
 pub async fn quarantine_usage_total(store: &Store) -> Result<Usage, StoreError> {
@@ -41,7 +43,7 @@ pub async fn quarantine_usage_total(store: &Store) -> Result<Usage, StoreError> 
 }
 
 pub(crate) const QUARANTINED_OF: &str = "SELECT * FROM webhook_events \
-    WHERE state = 'quarantined' AND system_id = $1 AND id > $2 ORDER BY id LIMIT $3";
+    WHERE state = 'quarantined' AND state IN ('quarantined', 'dead') AND system_id = $1 AND id > $2 ORDER BY id LIMIT $3";
 
 /// The quarantined events of a system, oldest first, those after `after`, at most [`PAGE_MAX`].
 pub async fn quarantined_of(

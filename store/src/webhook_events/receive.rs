@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use super::{AcceptedBy, WebhookState, shortened};
 use crate::error::StoreError;
 use crate::ids::{EventId, SystemId};
 use crate::on_tx;
-use crate::pool::{Pool, Store, Tx};
+use crate::pool::{Held, Pool, Store, Tx};
 use crate::record_batches::clean;
 
 /// An event that is about to be kept.
@@ -88,6 +88,17 @@ struct Group<'a> {
     last_received_at: DateTime<Utc>,
 }
 
+impl Group<'_> {
+    fn repetition(&self) -> Repetition {
+        Repetition {
+            fingerprint: self.first.fingerprint.clone(),
+            system_version: self.first.system_version,
+            deliveries: self.deliveries,
+            last_received_at: self.last_received_at,
+        }
+    }
+}
+
 /// A row that was there before.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct Repeated {
@@ -97,31 +108,87 @@ pub(super) struct Repeated {
     pub(super) woken: bool,
 }
 
-/// Keeps a batch of deliveries, all or none; the answers come in the order given.
+/// What a batch of deliveries came to.
+#[derive(Debug)]
+pub struct Receipt {
+    /// What became of each, in the order given.
+    pub received: Vec<Received>,
+    /// To be given to [`count_repeated`] once the callers are answered.
+    pub uncounted: Uncounted,
+}
+
+/// Deliveries of events that have a row, and are not counted on it yet.
+#[derive(Debug, Default)]
+pub struct Uncounted(Vec<Repetition>);
+
+#[derive(Debug)]
+struct Repetition {
+    fingerprint: Vec<u8>,
+    system_version: i64,
+    deliveries: i64,
+    last_received_at: DateTime<Utc>,
+}
+
+impl Uncounted {
+    /// Whether there is nothing to be counted.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many events it is about.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes another in; an event that both are about is one.
+    pub fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+        self.0.sort_by(|a, b| (&a.fingerprint, a.system_version).cmp(&(&b.fingerprint, b.system_version)));
+        self.0.dedup_by(|later, first| {
+            let same =
+                (&later.fingerprint, later.system_version) == (&first.fingerprint, first.system_version);
+            if same {
+                first.deliveries += later.deliveries;
+                first.last_received_at = first.last_received_at.max(later.last_received_at);
+            }
+            same
+        });
+    }
+}
+
+/// Keeps a batch of deliveries, all or none.
+///
+/// Nobody is waited for who works on an event: repetitions are looked up without a lock, and counted by
+/// [`count_repeated`] when their callers have their answer. Only what is dead, and locked by nobody for long, is
+/// woken before that, because it is a promise.
 ///
 /// [`StoreError::Refused`] means that the database does not take one of them: the caller halves the batch
 /// until the culprit stands alone.
-pub async fn insert_batch(store: &Store, events: &[NewEvent]) -> Result<Vec<Received>, StoreError> {
+pub async fn insert_batch(store: &Store, events: &[NewEvent]) -> Result<Receipt, StoreError> {
     let groups = group(events);
     if groups.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Receipt { received: Vec::new(), uncounted: Uncounted::default() });
     }
     let rows: Vec<&Group<'_>> = groups.values().collect();
-    let (new, repeated) = match store.pool() {
-        // One statement that stays prepared whatever the number of rows, and is a transaction of its own.
+    let (new, repeated, uncounted) = match store.pool() {
         Pool::Postgres(pool) => {
-            let new = insert_postgres(pool, &rows).await?;
-            let rest: Vec<&Group<'_>> = rest(&rows, &new);
-            let repeated = if rest.is_empty() { Vec::new() } else { repeat_postgres(pool, &rest).await? };
-            (new, repeated)
+            let mut held = Held::of(pool).await?;
+            let kept = keep_postgres(held.connection(), &rows).await;
+            held.release();
+            kept?
         }
         // Statements cost no way to a server; what costs is the transaction around them.
-        Pool::Sqlite { .. } => insert_sqlite(store, &rows).await?,
+        Pool::Sqlite { .. } => {
+            let (new, repeated) = insert_sqlite(store, &rows).await?;
+            (new, repeated, Uncounted::default())
+        }
     };
     let repeated: HashMap<&[u8], &Repeated> =
         repeated.iter().map(|row| (row.fingerprint.as_slice(), row)).collect();
     let mut told = HashSet::new();
-    Ok(events
+    let received = events
         .iter()
         .map(|event| {
             let Some(group) = groups.get(event.fingerprint.as_slice()) else { return Received::Stale };
@@ -142,7 +209,49 @@ pub async fn insert_batch(store: &Store, events: &[NewEvent]) -> Result<Vec<Rece
                 woken: row.woken && told.insert(row.id),
             })
         })
-        .collect())
+        .collect();
+    Ok(Receipt { received, uncounted })
+}
+
+/// The statements of one batch; each is a transaction of its own, so no lock outlives its statement.
+async fn keep_postgres(
+    connection: &mut PgConnection,
+    rows: &[&Group<'_>],
+) -> Result<(HashSet<EventId>, Vec<Repeated>, Uncounted), StoreError> {
+    let new = insert_postgres(connection, rows).await?;
+    let rest: Vec<Repetition> =
+        rows.iter().filter(|row| !new.contains(&row.first.id)).map(|row| row.repetition()).collect();
+    if rest.is_empty() {
+        return Ok((new, Vec::new(), Uncounted::default()));
+    }
+    let mut repeated: Vec<Repeated> = sqlx::query_as(FIND_REPEATED_MANY)
+        .bind(rest.iter().map(|row| row.fingerprint.as_slice()).collect::<Vec<_>>())
+        .bind(rest.iter().map(|row| row.system_version).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let dead: HashSet<Vec<u8>> =
+        repeated.iter().filter(|row| row.woken).map(|row| row.fingerprint.clone()).collect();
+    let (to_wake, uncounted): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|row| dead.contains(&row.fingerprint));
+    if !to_wake.is_empty() {
+        repeated.retain(|row| !row.woken);
+        repeated.extend(repeat_postgres(connection, &to_wake).await?);
+    }
+    Ok((new, repeated, Uncounted(uncounted)))
+}
+
+/// Counts deliveries on the rows of their events, waiting for whoever works on these. One that has died meanwhile
+/// is woken; whether there was one.
+pub async fn count_repeated(store: &Store, uncounted: Uncounted) -> Result<bool, StoreError> {
+    // SQLite has counted them when it kept the batch.
+    let Pool::Postgres(pool) = store.pool() else { return Ok(false) };
+    if uncounted.is_empty() {
+        return Ok(false);
+    }
+    let mut held = Held::of(pool).await?;
+    let counted = repeat_postgres(held.connection(), &uncounted.0).await;
+    held.release();
+    Ok(counted?.iter().any(|row| row.woken))
 }
 
 /// The deliveries by fingerprint, in its order: two batches that wait for each other's rows never do so
@@ -171,10 +280,6 @@ fn group(events: &[NewEvent]) -> BTreeMap<&[u8], Group<'_>> {
     groups
 }
 
-fn rest<'a>(rows: &[&'a Group<'a>], new: &HashSet<EventId>) -> Vec<&'a Group<'a>> {
-    rows.iter().copied().filter(|row| !new.contains(&row.first.id)).collect()
-}
-
 const INSERT_POSTGRES: &str = "INSERT INTO webhook_events (id, system_id, fingerprint, event_key, event_type, state, \
     accepted_by, error_code, error_message, attempt, claim_no, run_at, forced, deliveries, body, body_bytes, request, \
     sealed_request, received_at, last_received_at) \
@@ -192,7 +297,10 @@ const INSERT_POSTGRES: &str = "INSERT INTO webhook_events (id, system_id, finger
     ORDER BY given.fingerprint ON CONFLICT (fingerprint) DO NOTHING RETURNING id";
 
 /// The ids of those that are new.
-async fn insert_postgres(pool: &PgPool, rows: &[&Group<'_>]) -> Result<HashSet<EventId>, StoreError> {
+async fn insert_postgres(
+    connection: &mut PgConnection,
+    rows: &[&Group<'_>],
+) -> Result<HashSet<EventId>, StoreError> {
     let firsts = || rows.iter().map(|row| row.first);
     let ids: Vec<EventId> = sqlx::query_scalar(INSERT_POSTGRES)
         .bind(firsts().map(|event| event.id.0).collect::<Vec<_>>())
@@ -212,7 +320,7 @@ async fn insert_postgres(pool: &PgPool, rows: &[&Group<'_>]) -> Result<HashSet<E
         .bind(firsts().map(|event| event.sealed_request.as_deref()).collect::<Vec<_>>())
         .bind(firsts().map(|event| event.received_at).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.last_received_at).collect::<Vec<_>>())
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     Ok(ids.into_iter().collect())
 }
@@ -256,16 +364,25 @@ const REPEAT_POSTGRES: &str = concat!(
      RETURNING webhook_events.id, webhook_events.fingerprint, webhook_events.state, found.state = 'dead' AS woken"
 );
 
-async fn repeat_postgres(pool: &PgPool, rows: &[&Group<'_>]) -> Result<Vec<Repeated>, StoreError> {
-    let firsts = || rows.iter().map(|row| row.first);
+async fn repeat_postgres(
+    connection: &mut PgConnection,
+    rows: &[Repetition],
+) -> Result<Vec<Repeated>, StoreError> {
     Ok(sqlx::query_as(REPEAT_POSTGRES)
-        .bind(firsts().map(|event| event.fingerprint.as_slice()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.fingerprint.as_slice()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.deliveries).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.last_received_at).collect::<Vec<_>>())
-        .bind(firsts().map(|event| event.system_version).collect::<Vec<_>>())
-        .fetch_all(pool)
+        .bind(rows.iter().map(|row| row.system_version).collect::<Vec<_>>())
+        .fetch_all(connection)
         .await?)
 }
+
+const FIND_REPEATED_MANY: &str = "SELECT webhook_events.id, webhook_events.fingerprint, webhook_events.state, \
+    webhook_events.state = 'dead' AS woken \
+    FROM UNNEST(CAST($1 AS BYTEA[]), CAST($2 AS BIGINT[])) AS given (fingerprint, system_version) \
+    JOIN webhook_events ON webhook_events.fingerprint = given.fingerprint \
+    JOIN external_systems ON external_systems.id = webhook_events.system_id \
+    AND external_systems.version = given.system_version AND external_systems.deleted_at IS NULL";
 
 pub(crate) const INSERT_ONE: &str = "INSERT INTO webhook_events (id, system_id, fingerprint, event_key, event_type, \
     state, accepted_by, error_code, error_message, attempt, claim_no, run_at, forced, deliveries, body, body_bytes, \

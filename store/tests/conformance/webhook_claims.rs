@@ -8,12 +8,12 @@ use zhilian_sync_store::external_systems;
 use zhilian_sync_store::sync_logs::{self, APPLY_WEBHOOKS, Counts, LogMinute, log_minute, minute_id};
 use zhilian_sync_store::webhook_events::{
     End, EventFilter, EventResult, NewEvent, Outcome, SYSTEM_DELETED, WebhookEvent, WebhookState, amend,
-    bury_of_system, claim_batch, expire_leases, get, has_due, insert_batch, mark, purge, replay, replay_some,
+    bury_of_system, claim_batch, expire_leases, get, has_due, mark, purge, replay, replay_some,
 };
 use zhilian_sync_store::{EventId, Lane, Pool, RunId, Store, SyncStatus, SystemId, Trigger, on_tx};
 
 use super::support::{at, system};
-use super::webhook_events::{event, kill_all, receive, unverified};
+use super::webhook_events::{event, insert_batch, kill_all, receive, unverified};
 
 /// A minute's lease, from now.
 async fn claim(store: &Store, limit: i64) -> Vec<WebhookEvent> {

@@ -6,13 +6,20 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::webhook_events::{
-    Accepted, AcceptedBy, End, EventFilter, NewEvent, Outcome, Received, Tally, Usage, WebhookEvent,
-    WebhookState, accept, claim_batch, count, find, fingerprint, get, insert_batch, key_of_body, list, mark,
-    note_refusal, quarantine_usage, quarantine_usage_total, quarantined_of, tally,
+    self, Accepted, AcceptedBy, End, EventFilter, EventResult, NewEvent, Outcome, Received, Tally, Usage,
+    WebhookEvent, WebhookState, accept, claim_batch, count, count_repeated, find, fingerprint, get,
+    key_of_body, list, mark, note_refusal, quarantine_usage, quarantine_usage_total, quarantined_of, tally,
 };
-use zhilian_sync_store::{EventId, Store, StoreError, SystemId, SystemType};
+use zhilian_sync_store::{EventId, Pool, Store, StoreError, SystemId, SystemType};
 
 use super::support::{at, refuse_poison, system};
+
+/// Keeps a batch and counts what is repeated in it, as a receiver does one after the other.
+pub(crate) async fn insert_batch(store: &Store, events: &[NewEvent]) -> Result<Vec<Received>, StoreError> {
+    let receipt = webhook_events::insert_batch(store, events).await?;
+    count_repeated(store, receipt.uncounted).await?;
+    Ok(receipt.received)
+}
 
 /// A verified event.
 pub(crate) fn event(store: &Store, system: SystemId, key: &str) -> NewEvent {
@@ -247,6 +254,35 @@ pub(crate) async fn another_delivery_wakes_a_dead_event(store: Store) {
     assert_eq!((read.state, read.attempt, read.claim_no), (WebhookState::Pending, 0, 1));
     assert_eq!((read.run_at, read.ended_at, read.error_code, read.error_message), (at(9), None, None, None));
     assert_eq!(read.deliveries, 3);
+}
+
+pub(crate) async fn nobody_waits_for_whoever_works_on_a_repeated_event(store: Store) {
+    let Pool::Postgres(_) = store.pool() else {
+        // SQLite has one writer at a time, so nobody can hold a row beside it.
+        return;
+    };
+    let system = system(&store).await;
+    let known = event(&store, system, "1");
+    receive(&store, &known).await;
+    let claimed = claim_batch(&store, "w", at(60), at(0), 10).await.unwrap();
+    let mut applying = store.begin().await.unwrap();
+    let end = End::Applied { result: EventResult::Stored, sync_log_id: None, note: None };
+    let outcome = Outcome { id: known.id, claim_no: claimed[0].claim_no, end };
+    assert_eq!(mark(&mut applying, &[outcome], at(1)).await.unwrap().len(), 1);
+
+    let batch = [event(&store, system, "1"), event(&store, system, "2")];
+    let receipt = webhook_events::insert_batch(&store, &batch).await.unwrap();
+    let duplicate = Received::Duplicate { event: known.id, state: WebhookState::Pending, woken: false };
+    assert_eq!(receipt.received, [duplicate, Received::New], "answered while the row is held");
+
+    applying.commit().await.unwrap();
+    let mut uncounted = receipt.uncounted;
+    let again = webhook_events::insert_batch(&store, &batch[..1]).await.unwrap();
+    uncounted.merge(again.uncounted);
+    assert_eq!(uncounted.len(), 1);
+    assert!(!count_repeated(&store, uncounted).await.unwrap(), "nothing was dead");
+    let read = get(&store, known.id).await.unwrap();
+    assert_eq!((read.state, read.deliveries), (WebhookState::Applied, 3));
 }
 
 pub(crate) async fn overlapping_batches_at_once_make_one_row_each(store: Store) {
