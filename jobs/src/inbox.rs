@@ -43,6 +43,9 @@ use commit::{CommitQueue, Limits};
 use ring::Ringer;
 use systems::Systems;
 
+/// Connections that receiving has besides those of its committers: for quarantine, systems, and counting.
+const CONNECTIONS_BESIDE: u32 = 4;
+
 /// Receives webhooks. One per process that answers requests; cheap to clone.
 #[derive(Clone)]
 pub struct Inbox(Arc<Inner>);
@@ -112,29 +115,37 @@ impl Inbox {
     /// taken: cancel it when the last request is answered.
     #[must_use]
     pub fn start(ctx: &Context, settings: &WebhookSettings, stop: CancellationToken) -> Self {
-        let verified = CommitQueue::new(Limits {
+        // Of its own, so that what people look up never stands before what vendors wait for.
+        let store = ctx.store.apart(settings.commits_in_flight as u32 + CONNECTIONS_BESIDE);
+        let (verified, repeated) = CommitQueue::new(Limits {
             rows_max: settings.queue_rows_max,
             bytes_max: settings.queue_bytes_max,
             batch_rows_max: settings.batch_rows_max,
             batch_bytes_max: settings.batch_bytes_max,
+            long: commit::LONG_COMMIT,
         });
-        let unverified = CommitQueue::new(Limits {
+        let (unverified, repeated_unverified) = CommitQueue::new(Limits {
             rows_max: settings.quarantine_queue_rows_max,
             bytes_max: settings.quarantine_queue_bytes_max,
             batch_rows_max: settings.batch_rows_max,
             batch_bytes_max: settings.batch_bytes_max,
+            long: commit::LONG_COMMIT,
         });
         let ringer = Ringer::start(ctx.queue.clone(), ctx.clock().clone(), stop.clone());
         let quota = Arc::<quarantine::Freed>::default();
         for _ in 0..settings.commits_in_flight.max(1) {
-            tokio::spawn(commit::run(verified.clone(), ctx.store.clone(), ringer.clone(), stop.clone()));
+            tokio::spawn(commit::run(verified.clone(), store.clone(), ringer.clone(), stop.clone()));
         }
-        let keeper = quarantine::Keeper::new(ctx.store.clone(), settings, quota.clone());
+        for counting in [repeated, repeated_unverified] {
+            tokio::spawn(commit::count(counting, store.clone(), ringer.clone(), stop.clone()));
+        }
+        let keeper = quarantine::Keeper::new(store.clone(), settings, quota.clone());
         tokio::spawn(quarantine::run(unverified.clone(), keeper, stop));
+        let systems = Systems::new(store, ctx.vendors.clone(), settings.systems_cached_max);
         Self(Arc::new(Inner {
             ctx: ctx.clone(),
             settings: settings.clone(),
-            systems: Systems::new(ctx, settings.systems_cached_max),
+            systems,
             verified,
             unverified,
             quota,

@@ -122,6 +122,8 @@ pub struct VendorSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
+    /// The bytes of bodies that may be on their way in at a time; more are answered with 503.
+    pub reading_bytes_max: usize,
     /// Verified events that wait for their commit at a time; more are answered with 503.
     pub queue_rows_max: usize,
     /// The memory that they take, in bytes: about twice their bodies.
@@ -130,7 +132,7 @@ pub struct WebhookSettings {
     pub batch_rows_max: usize,
     /// The most bytes of one insert; a single event may be larger.
     pub batch_bytes_max: usize,
-    /// Inserts under way at a time: while one waits for the disk the next gathers.
+    /// Inserts under way at a time: another joins where enough wait for it, or where those take long.
     pub commits_in_flight: usize,
     /// The longest that a caller waits for its commit, even if its vendor would wait longer.
     pub ack_deadline_max_ms: u64,

@@ -1,10 +1,11 @@
 //! Group commit: events that arrive while an insert is under way share the next one.
 //!
-//! There is no timer. A few committers take turns (two, as a rule: one waits for the disk while the next
-//! batch gathers); whoever is free takes what waits, up to a number of rows and bytes. An event's caller is told
-//! only after its commit. Where the database is away a batch is tried again for as long as one of its callers
-//! waits; those who went away are dropped from it first. A batch that the database refuses is halved until
-//! the culprit stands alone.
+//! Nobody waits for a timer. A lone event is committed at once; while a commit is under way, what arrives gathers
+//! for the next. Another commit joins one that is under way only where it is worth it: when many wait, or
+//! when that one takes long, since a commit costs the database much the same for one row as for fifty.
+//! An event's caller is told only after its commit. Where the database is away a batch is tried again for as
+//! long as one of its callers waits; those who went away are dropped from it first. A batch that the database
+//! refuses is halved until the culprit stands alone.
 //!
 //! Every event in here holds a place, counted in rows and bytes, from its arrival until its caller is told.
 
@@ -16,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use zhilian_sync_store::webhook_events::{self, NewEvent, Received};
+use zhilian_sync_store::webhook_events::{self, NewEvent, Receipt, Received, Uncounted};
 use zhilian_sync_store::{Store, StoreError};
 
 use super::ring::Ringer;
@@ -32,6 +33,16 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// What an event costs in memory besides its body and its request.
 const OVERHEAD_BYTES: usize = 512;
+
+/// So many events that wait are worth a commit of their own beside the one under way. Half as many, and two
+/// commits cost a machine with few cores more than one after the other; docs/performance.md has the figures.
+const WORTH_A_COMMIT: usize = 64;
+/// A commit that takes longer is not waited for: the disk is slow, or somebody is in its way.
+pub(super) const LONG_COMMIT: Duration = Duration::from_millis(10);
+/// Batches whose repetitions are to be counted, at a time; more are not counted.
+const UNCOUNTED_MAX: usize = 256;
+/// So many events are counted in one statement, and those of one batch more.
+const COUNTED_AT_A_TIME: usize = 1_000;
 
 /// What a caller is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +61,13 @@ pub(super) enum Told {
 
 /// How much may wait, and how much an insert takes.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_field_names, reason = "they are called as in the settings")]
 pub(super) struct Limits {
     pub(super) rows_max: usize,
     pub(super) bytes_max: usize,
     pub(super) batch_rows_max: usize,
     pub(super) batch_bytes_max: usize,
+    /// After this the commit under way is not waited for.
+    pub(super) long: Duration,
 }
 
 /// Events that wait for their commit.
@@ -66,10 +78,15 @@ pub(super) struct CommitQueue {
     state: Mutex<State>,
     arrived: Notify,
     commits: AtomicU64,
+    uncounted: mpsc::Sender<Uncounted>,
 }
 
 struct State {
     waiting: VecDeque<(NewEvent, Caller)>,
+    /// Batches that were taken and are not settled.
+    under_way: usize,
+    /// When the last of them was taken.
+    began_at: Instant,
     /// Nothing more is taken: the committers have ended.
     closed: bool,
     swept_at: Option<Instant>,
@@ -90,6 +107,21 @@ struct Caller {
     _place: Place,
 }
 
+/// A batch on its way: as long as it is held, its commit counts as under way.
+pub(super) struct UnderWay(Arc<CommitQueue>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.under_way -= 1;
+        let more = !state.waiting.is_empty();
+        drop(state);
+        if more {
+            self.0.arrived.notify_one();
+        }
+    }
+}
+
 /// What one insert takes: events, and in the same order who waits for them.
 pub(super) struct Batch {
     events: Vec<NewEvent>,
@@ -103,15 +135,25 @@ pub(super) const fn cost(event: &NewEvent) -> usize {
 }
 
 impl CommitQueue {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
+    /// A queue, and what its repetitions are told to: [`count`] counts them.
+    pub(super) fn new(limits: Limits) -> (Arc<Self>, mpsc::Receiver<Uncounted>) {
+        let (uncounted, counting) = mpsc::channel(UNCOUNTED_MAX);
+        let queue = Arc::new(Self {
             limits,
             rows: Arc::new(Semaphore::new(limits.rows_max.min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new(limits.bytes_max.min(Semaphore::MAX_PERMITS))),
-            state: Mutex::new(State { waiting: VecDeque::new(), closed: false, swept_at: None }),
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                under_way: 0,
+                began_at: Instant::now(),
+                closed: false,
+                swept_at: None,
+            }),
             arrived: Notify::new(),
             commits: AtomicU64::new(0),
-        })
+            uncounted,
+        });
+        (queue, counting)
     }
 
     /// Takes a place, or `None` where there is none.
@@ -143,25 +185,45 @@ impl CommitQueue {
     }
 
     /// The next batch; `None` once `stop` was asked for and nothing waits.
-    pub(super) async fn next(&self, stop: &CancellationToken) -> Option<Batch> {
+    pub(super) async fn next(self: &Arc<Self>, stop: &CancellationToken) -> Option<(Batch, UnderWay)> {
         loop {
-            if let Some(batch) = self.take() {
-                return Some(batch);
-            }
+            let not_before = match self.take(false) {
+                Take::Batch(batch) => return Some((batch, UnderWay(self.clone()))),
+                Take::Nothing => None,
+                Take::NotBefore(at) => Some(at),
+            };
             if stop.is_cancelled() {
                 self.close();
-                return self.take();
+                return match self.take(true) {
+                    Take::Batch(batch) => Some((batch, UnderWay(self.clone()))),
+                    Take::Nothing | Take::NotBefore(_) => None,
+                };
             }
+            let long = async {
+                match not_before {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.arrived.notified() => {}
+                () = long => {}
                 () = stop.cancelled() => {}
             }
         }
     }
 
-    fn take(&self) -> Option<Batch> {
+    /// Takes a batch if there is one that is worth a commit now; `at_once` takes whatever there is.
+    fn take(&self, at_once: bool) -> Take {
         let mut state = self.lock();
         let most = state.waiting.len().min(self.limits.batch_rows_max);
+        if most == 0 {
+            return Take::Nothing;
+        }
+        let long_at = state.began_at + self.limits.long;
+        if state.under_way > 0 && most < WORTH_A_COMMIT && !at_once && Instant::now() < long_at {
+            return Take::NotBefore(long_at);
+        }
         let mut batch = Batch { events: Vec::with_capacity(most), callers: Vec::with_capacity(most) };
         let mut bytes = 0;
         while let Some((event, caller)) = state.waiting.pop_front() {
@@ -177,12 +239,17 @@ impl CommitQueue {
             batch.push(event, caller);
         }
         let more = !state.waiting.is_empty();
+        if batch.is_empty() {
+            return Take::Nothing;
+        }
+        state.under_way += 1;
+        state.began_at = Instant::now();
         drop(state);
         if more {
             // The wake-up of those that stay may have been ours.
             self.arrived.notify_one();
         }
-        (!batch.is_empty()).then_some(batch)
+        Take::Batch(batch)
     }
 
     fn close(&self) {
@@ -233,10 +300,13 @@ impl CommitQueue {
             part.forget_the_gone();
             let Some(until) = part.until() else { continue };
             match insert(store, &part.events, until).await {
-                Ok(received) => {
+                Ok(Receipt { received, uncounted }) => {
                     self.commits.fetch_add(1, Ordering::Relaxed);
                     pause = PAUSE_MIN;
                     part.answer(received, &mut told);
+                    if !uncounted.is_empty() && self.uncounted.try_send(uncounted).is_err() {
+                        tracing::debug!("more webhooks are repeated than can be counted");
+                    }
                 }
                 Err(Trouble::Away(error)) => {
                     if pause == PAUSE_MIN {
@@ -258,6 +328,14 @@ impl CommitQueue {
             }
         }
     }
+}
+
+/// What there is to be taken.
+enum Take {
+    Batch(Batch),
+    Nothing,
+    /// Some wait, and the commit under way is worth waiting for until then.
+    NotBefore(Instant),
 }
 
 /// Why an insert did not take place.
@@ -282,9 +360,9 @@ impl std::fmt::Display for Shown {
 
 /// One attempt, no longer than the most patient caller waits. A commit whose outcome is unknown is made
 /// again: events are told apart by their fingerprints, so nothing is kept twice.
-async fn insert(store: &Store, events: &[NewEvent], until: Instant) -> Result<Vec<Received>, Trouble> {
+async fn insert(store: &Store, events: &[NewEvent], until: Instant) -> Result<Receipt, Trouble> {
     match tokio::time::timeout_at(until, webhook_events::insert_batch(store, events)).await {
-        Ok(Ok(received)) => Ok(received),
+        Ok(Ok(receipt)) => Ok(receipt),
         Ok(Err(error @ (StoreError::Busy(_) | StoreError::CommitUnknown(_)))) => {
             Err(Trouble::Away(Some(error)))
         }
@@ -364,7 +442,7 @@ impl Batch {
 
 /// A committer of verified events, until `stop` is asked for and everything is told.
 pub(super) async fn run(queue: Arc<CommitQueue>, store: Store, ringer: Ringer, stop: CancellationToken) {
-    while let Some(batch) = queue.next(&stop).await {
+    while let Some((batch, _under_way)) = queue.next(&stop).await {
         let mut ring = false;
         let settled = queue.settle(&store, batch, |_, received| {
             ring |= matches!(received, Received::New | Received::Duplicate { woken: true, .. });
@@ -376,5 +454,130 @@ pub(super) async fn run(queue: Arc<CommitQueue>, store: Store, ringer: Ringer, s
         if ring {
             ringer.ring();
         }
+    }
+}
+
+/// Counts repetitions on the rows of their events, behind the answers, until `stop`.
+pub(super) async fn count(
+    mut counting: mpsc::Receiver<Uncounted>,
+    store: Store,
+    ringer: Ringer,
+    stop: CancellationToken,
+) {
+    loop {
+        let uncounted = tokio::select! {
+            biased;
+            uncounted = counting.recv() => uncounted,
+            () = stop.cancelled() => None,
+        };
+        let Some(mut uncounted) = uncounted else { return };
+        while uncounted.len() < COUNTED_AT_A_TIME
+            && let Ok(more) = counting.try_recv()
+        {
+            uncounted.merge(more);
+        }
+        match webhook_events::count_repeated(&store, uncounted).await {
+            Ok(true) => ringer.ring(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "repeated webhooks are answered and were not counted"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zhilian_sync_store::webhook_events::AcceptedBy;
+    use zhilian_sync_store::{Clock, EventId, SystemId};
+
+    use super::*;
+
+    fn queue(long: Duration) -> Arc<CommitQueue> {
+        let (rows_max, bytes_max) = (1_000, 10_000_000);
+        CommitQueue::new(Limits {
+            rows_max,
+            bytes_max,
+            batch_rows_max: 500,
+            batch_bytes_max: bytes_max,
+            long,
+        })
+        .0
+    }
+
+    /// So many events arrive, and somebody waits for each.
+    fn arrive(queue: &CommitQueue, events: usize) -> Vec<oneshot::Receiver<Told>> {
+        let clock = Clock::system();
+        let one = |_| {
+            let event = NewEvent {
+                id: EventId(clock.new_id()),
+                system_id: SystemId(clock.new_id()),
+                system_version: 1,
+                event_key: "1".into(),
+                event_type: None,
+                accepted_by: Some(AcceptedBy::Verification),
+                error: None,
+                body: Vec::new(),
+                request: "{}".into(),
+                sealed_request: None,
+                received_at: clock.now(),
+                fingerprint: vec![0; 16],
+            };
+            let place = queue.enter(cost(&event)).unwrap();
+            queue.push(event, place, Instant::now() + Duration::from_secs(60))
+        };
+        (0..events).map(one).collect()
+    }
+
+    async fn next(queue: &Arc<CommitQueue>) -> (usize, UnderWay) {
+        let (batch, under_way) = queue.next(&CancellationToken::new()).await.unwrap();
+        (batch.len(), under_way)
+    }
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    #[tokio::test]
+    async fn few_wait_for_the_commit_under_way_and_a_lone_one_for_nothing() {
+        let queue = queue(HOUR);
+        let _callers = arrive(&queue, 1);
+        let (rows, first) = next(&queue).await;
+        assert_eq!(rows, 1);
+        let _more = arrive(&queue, WORTH_A_COMMIT - 1);
+        let waiting = tokio::spawn({
+            let queue = queue.clone();
+            async move { next(&queue).await.0 }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(first);
+        assert_eq!(waiting.await.unwrap(), WORTH_A_COMMIT - 1);
+    }
+
+    #[tokio::test]
+    async fn many_are_worth_a_commit_of_their_own() {
+        let queue = queue(HOUR);
+        let _callers = arrive(&queue, 1);
+        let (_, _first) = next(&queue).await;
+        let _more = arrive(&queue, WORTH_A_COMMIT);
+        assert_eq!(next(&queue).await.0, WORTH_A_COMMIT);
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_takes_long_is_not_waited_for() {
+        let queue = queue(Duration::from_millis(5));
+        let _callers = arrive(&queue, 1);
+        let (_, _first) = next(&queue).await;
+        let _more = arrive(&queue, 2);
+        assert_eq!(next(&queue).await.0, 2);
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_end_is_committed_at_once() {
+        let (queue, stop) = (queue(HOUR), CancellationToken::new());
+        let _callers = arrive(&queue, 1);
+        let (_, _first) = next(&queue).await;
+        let _more = arrive(&queue, 2);
+        stop.cancel();
+        let (batch, _second) = queue.next(&stop).await.unwrap();
+        assert_eq!(batch.len(), 2);
+        assert!(queue.next(&stop).await.is_none());
     }
 }

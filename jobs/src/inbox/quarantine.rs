@@ -153,7 +153,7 @@ const fn fits(usage: Usage, most: Usage) -> bool {
 
 /// The committer of unverified events, until `stop` is asked for and everything is told.
 pub(super) async fn run(queue: Arc<CommitQueue>, mut keeper: Keeper, stop: CancellationToken) {
-    while let Some(mut batch) = queue.next(&stop).await {
+    while let Some((mut batch, _under_way)) = queue.next(&stop).await {
         let kept = async {
             keeper.turn_away(&mut batch).await;
             let store = keeper.store.clone();

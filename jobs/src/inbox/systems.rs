@@ -17,7 +17,6 @@ use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::{Store, StoreError, SystemId, SystemType};
 
 use super::Rejected;
-use crate::context::Context;
 use crate::vendor::Vendors;
 use crate::vendor::webhook::WebhookSpec;
 
@@ -69,10 +68,10 @@ impl Known {
 }
 
 impl Systems {
-    pub(super) fn new(ctx: &Context, max: usize) -> Self {
+    pub(super) fn new(store: Store, vendors: Vendors, max: usize) -> Self {
         Self {
-            store: ctx.store.clone(),
-            vendors: ctx.vendors.clone(),
+            store,
+            vendors,
             max,
             known: RwLock::default(),
             turns: std::array::from_fn(|_| Mutex::default()),
