@@ -22,6 +22,8 @@ pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// The size of HTTP/2 headers, unpacked.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// What a connection begins with that speaks HTTP/2 without having asked (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long to wait when accepting fails, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -69,11 +71,15 @@ where
             }
         };
         let remote = RemoteAddr(peer.into());
-        let connection = connect(&builder, stream, endpoint.clone(), local.clone(), remote);
-        let connection = graceful.watch(connection);
+        let (builder, endpoint, local) = (builder.clone(), endpoint.clone(), local.clone());
+        let (watcher, stopping, within) = (graceful.watcher(), stop.clone(), limits.header_read);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
+            let speaks = stopping.run_until_cancelled(has_begun(&stream, within)).await;
+            if speaks == Some(true) {
+                let connection = connect(&builder, stream, endpoint, local, remote);
+                if let Err(error) = watcher.watch(connection).await {
+                    tracing::debug!(%error, "connection ended");
+                }
             }
             drop(permit);
         });
@@ -124,6 +130,22 @@ fn builder(header_read: Duration) -> Connection {
     builder
 }
 
+/// Whether a client has said enough in time to be told by what it speaks. Telling the versions of HTTP apart has
+/// no time-out of its own, so a client that says nothing would hold its place for ever.
+async fn has_begun(stream: &TcpStream, within: Duration) -> bool {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    let telling = async {
+        loop {
+            match stream.peek(&mut first).await {
+                Ok(0) | Err(_) => return false,
+                Ok(said) if said < first.len() && HTTP2_PREFACE.starts_with(&first[..said]) => pause().await,
+                Ok(_) => return true,
+            }
+        }
+    };
+    tokio::time::timeout(within, telling).await.unwrap_or(false)
+}
+
 fn connect<E: Endpoint<Output = Response> + 'static>(
     builder: &Connection,
     stream: TcpStream,
@@ -144,7 +166,7 @@ fn connect<E: Endpoint<Output = Response> + 'static>(
     builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
 }
 
-#[expect(clippy::disallowed_methods, reason = "accepting must be slowed down while it fails")]
+#[expect(clippy::disallowed_methods, reason = "what is looked at again and again must be slowed down")]
 async fn pause() {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
@@ -221,6 +243,19 @@ mod tests {
         let _ = slow.read_to_end(&mut answer).await;
         assert!(started.elapsed() >= HEADERS);
         assert!(ask(served.address).await.ends_with("done"));
+    }
+
+    #[tokio::test]
+    async fn silence_does_not_hold_a_connection() {
+        for said in [&b""[..], b"P", &HTTP2_PREFACE[..23]] {
+            let served = serve_here(poem::endpoint::make_sync(|_| "done"), 1).await;
+            let mut silent = TcpStream::connect(served.address).await.unwrap();
+            silent.write_all(said).await.unwrap();
+            let mut answer = Vec::new();
+            let _ = silent.read_to_end(&mut answer).await;
+            assert!(answer.is_empty());
+            assert!(ask(served.address).await.ends_with("done"), "the only slot is free again");
+        }
     }
 
     #[tokio::test]
