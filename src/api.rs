@@ -172,7 +172,7 @@ fn handlers(app: &App) -> OpenApiService<Handlers, ()> {
         systems::Systems(app.clone()),
         runs::Runs(app.clone()),
         pos::Pos(app.clone()),
-        webhooks::receive::Receiver(app.clone()),
+        webhooks::receive::Receiver,
         webhooks::Webhooks(app.clone()),
         health::Health(app.clone()),
     );

@@ -1,6 +1,7 @@
 //! The outermost layer: names every request, limits its time, guards against panics, checks the route
 //! table, and turns whatever comes out into an answer with the headers that every answer has.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use tracing::Instrument as _;
 use super::access::{self, Access};
 use super::caller::{self, Origin};
 use super::problem::{self, Problem};
-use super::webhooks::receive;
+use super::webhooks::receive::Receive;
 use super::{BodyLimit, Route};
 use crate::app::App;
 
@@ -26,12 +27,13 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 pub struct Edge {
     app: App,
     router: Router,
+    receive: Receive,
 }
 
 impl Edge {
     /// Puts the layers around `router`.
-    pub const fn new(app: App, router: Router) -> Self {
-        Self { app, router }
+    pub fn new(app: App, router: Router) -> Self {
+        Self { receive: Receive::new(app.clone()), app, router }
     }
 
     async fn answer(
@@ -53,15 +55,22 @@ impl Edge {
         self.router.call(request).await
     }
 
-    async fn guarded(&self, request: Request, route: Option<&Route>, origin: &Origin) -> Response {
+    /// The answer, or why there is none: in time, and whatever happens on the way.
+    async fn guarded(
+        &self,
+        answering: impl Future<Output = poem::Result<Response>>,
+        origin: &Origin,
+    ) -> Response {
         let limit = Duration::from_secs(self.app.settings().server.request_timeout_secs);
-        let answer = AssertUnwindSafe(self.answer(request, route, origin)).catch_unwind();
-        let problem = match tokio::time::timeout(limit, answer).await {
+        let answering = AssertUnwindSafe(answering).catch_unwind();
+        let problem = match tokio::time::timeout(limit, answering).await {
             Ok(Ok(Ok(response))) => return response,
             Ok(Ok(Err(error))) if error.is_from_response() => return error.into_response(),
             Ok(Ok(Err(error))) => problem::from_poem(error),
-            // The panic hook has logged it with this request's span.
-            Ok(Err(_panic)) => Problem::internal(),
+            Ok(Err(_panic)) => {
+                tracing::error!(request.id = %origin.request_id, "the request ended in the panic logged before this");
+                Problem::internal()
+            }
             Err(_elapsed) => {
                 tracing::warn!(limit_secs = limit.as_secs(), "request took too long");
                 let detail = "the request took too long; it may still have had its effect";
@@ -69,6 +78,23 @@ impl Edge {
             }
         };
         problem.into_response_with(&origin.request_id)
+    }
+
+    /// What the route table knows, in a span of its own.
+    async fn routed(&self, request: Request, origin: &Origin) -> Response {
+        let found = access::find(request.method(), request.uri().path());
+        // The route and not the path: a path may hold a secret.
+        let operation = found.as_ref().ok().copied().flatten().map_or("-", |route| route.operation);
+        let span =
+            tracing::info_span!("request", request.id = %origin.request_id, http.operation = operation);
+        async {
+            match found {
+                Ok(route) => self.guarded(self.answer(request, route, origin), origin).await,
+                Err(problem) => problem.into_response_with(&origin.request_id),
+            }
+        }
+        .instrument(span)
+        .await
     }
 }
 
@@ -88,28 +114,15 @@ impl Endpoint for Edge {
             address: caller::client_address(&request, &server.trusted_proxies),
             uri: request.uri().clone(),
         };
-        let found = access::find(request.method(), request.uri().path());
-        // The route and not the path: a path may hold a secret.
-        let operation = found.as_ref().ok().copied().flatten().map_or("-", |route| route.operation);
-        let id = &origin.request_id;
-        // Ten thousand a second, whose few lines name the system and the event: they do without.
-        let span = if operation == receive::OPERATION {
-            tracing::debug_span!("request", request.id = %id, http.operation = operation)
-        } else {
-            tracing::info_span!("request", request.id = %id, http.operation = operation)
-        };
         let started = Instant::now();
-        let mut response = async {
-            let response = match found {
-                Ok(route) => self.guarded(request, route, &origin).await,
-                Err(problem) => problem.into_response_with(&origin.request_id),
-            };
-            let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::debug!(http.status = response.status().as_u16(), duration_ms, "answered");
-            response
-        }
-        .instrument(span)
-        .await;
+        // Ten thousand webhooks a second do without the router and without a span: their address is one of a
+        // kind, and their few lines name the system and the event.
+        let mut response = match Receive::target(request.method(), request.uri().path()) {
+            Some(target) => self.guarded(self.receive.answer(request, target, &origin), &origin).await,
+            None => self.routed(request, &origin).await,
+        };
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(request.id = %origin.request_id, http.status = response.status().as_u16(), duration_ms, "answered");
         set_headers(response.headers_mut(), &origin.request_id, server.public_url.starts_with("https:"));
         Ok(response)
     }

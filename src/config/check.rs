@@ -176,11 +176,12 @@ fn check_counts(settings: &Settings, wrong: &mut Wrong) {
 }
 
 /// The same for the inbox.
-fn webhook_counts(settings: &Settings) -> [Count; 20] {
+fn webhook_counts(settings: &Settings) -> [Count; 21] {
     let inbox = &settings.webhooks;
     // A body that passes the door must fit into the queue behind it, where it is held twice.
     let body = 2 * settings.server.body_bytes_max as u64 + (64 << 10);
     [
+        ("webhooks.reading_bytes_max", inbox.reading_bytes_max as u64, body, 1 << 40),
         ("webhooks.queue_rows_max", inbox.queue_rows_max as u64, 1, 10_000_000),
         ("webhooks.queue_bytes_max", inbox.queue_bytes_max as u64, body, 1 << 40),
         ("webhooks.batch_rows_max", inbox.batch_rows_max as u64, 1, 5_000),

@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use poem::Body;
 use poem::http::Method;
 use serde_json::json;
@@ -216,6 +217,41 @@ async fn a_body_above_the_limit_is_refused_before_it_is_read_whole() {
     assert_eq!(refused.status, 413);
     assert!(events(&app, "").await.is_empty());
     assert_eq!(post_signed(&app, &system, &sale("T-1", "1.00")).await.status, 200);
+    app.drain().await;
+}
+
+#[tokio::test]
+async fn no_more_bodies_are_on_their_way_in_than_there_is_room_for() {
+    let app = TestApp::with(|settings| settings.webhooks.reading_bytes_max = 300).await;
+    let system = till(&app, json!({})).await;
+    let path = format!("/api/v1/integrations/webhooks/pos/{system}");
+    let body = sale("T-1", "1.00");
+    // Somebody sends slowly: what has come of it takes up room, what has not does not.
+    let (came, has_come) = tokio::sync::oneshot::channel();
+    let mut came = Some(came);
+    let first = futures_util::stream::iter([Ok::<_, io::Error>(Bytes::from(vec![b'x'; 200]))]);
+    let silence = futures_util::stream::poll_fn(move |_| {
+        // It is asked for more, so the first piece was taken.
+        came.take().map(|came| came.send(()));
+        std::task::Poll::Pending
+    });
+    let slow = app.send_body(Method::POST, &path, &[], Body::from_bytes_stream(first.chain(silence)));
+    let genuine = async {
+        has_come.await.unwrap();
+        post_signed(&app, &system, &body).await
+    };
+    let refused = tokio::select! {
+        _ = slow => unreachable!("its body never ends"),
+        refused = genuine => refused,
+    };
+    assert_eq!(
+        (refused.status, refused.json()["code"].as_str()),
+        (503, Some("inbox_busy")),
+        "{}",
+        refused.text
+    );
+    // Who is gone holds nothing.
+    assert_eq!(post_signed(&app, &system, &body).await.status, 200);
     app.drain().await;
 }
 

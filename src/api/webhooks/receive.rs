@@ -1,8 +1,9 @@
 //! Where vendors post: no login, any content type, and the vendor's own words as the answer.
 //!
-//! The hot path, so it is a plain endpoint that owns its request: the body is not copied where it came in
-//! one piece, the headers are moved. The inbox verifies, keeps and answers; what is decided here is only how
-//! large a body may be, and what is said where a manifest has no words of its own.
+//! The hot path: the edge hands requests for these addresses over before any routing, the body is not copied
+//! where it came in one piece, the headers are moved. The inbox verifies, keeps and answers; what is decided
+//! here is only how large a body may be, how much may be on its way in at a time, and what is said where a
+//! manifest has no words of its own.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,13 +15,14 @@ use futures_util::TryStreamExt as _;
 use poem::endpoint::BoxEndpoint;
 use poem::error::ReadBodyError;
 use poem::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use poem::{Body, Endpoint, EndpointExt as _, Request, Response};
+use poem::{Body, Request, Response};
 use poem_openapi::registry::{
     MetaApi, MetaMediaType, MetaOperation, MetaOperationParam, MetaParamIn, MetaPath, MetaRequest,
     MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
 };
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse as _, OpenApi, Tags as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 use zhilian_sync_jobs::inbox::{Call, Rejected};
 use zhilian_sync_jobs::vendor::webhook::Reply;
@@ -29,64 +31,118 @@ use zhilian_sync_store::{SystemId, SystemType};
 use crate::api::caller::Origin;
 use crate::api::problem::Problem;
 use crate::api::values::{Choice, Named as _};
-use crate::api::{BodyLimit, Tag};
+use crate::api::{BASE, Tag};
 use crate::app::App;
 
-/// The operation that must be cheap.
-pub const OPERATION: &str = "receive_webhook";
-/// The address as the router writes it.
-const ROUTER_PATH: &str = "/integrations/webhooks/:type/:system_id";
+/// The addresses below the API's own: `{type}/{system_id}` follows.
+const PREFIX: &str = "/integrations/webhooks/";
 /// The address as the document writes it.
 const DOCUMENT_PATH: &str = "/integrations/webhooks/{type}/{system_id}";
 
-/// The operations of this file: one endpoint under three methods.
-pub struct Receiver(pub App);
-
-#[derive(Clone)]
-struct Receive {
+/// Answers vendors. One per process.
+pub struct Receive {
     app: App,
     public_url: Arc<str>,
+    /// The bytes of bodies that may be in memory at a time; see `webhooks.reading_bytes_max`.
+    reading: Arc<Semaphore>,
 }
 
-impl Endpoint for Receive {
-    type Output = Response;
+/// Whose address it is; one that cannot be a system's names nothing.
+pub struct Target(Option<(SystemType, SystemId)>);
 
-    async fn call(&self, mut request: Request) -> poem::Result<Response> {
-        let (system_type, system) = target(&request)?;
+impl Receive {
+    /// For this service.
+    pub fn new(app: App) -> Self {
+        let public_url = app.settings().server.public_url.as_str().into();
+        let bytes = app.settings().webhooks.reading_bytes_max.min(Semaphore::MAX_PERMITS);
+        Self { app, public_url, reading: Arc::new(Semaphore::new(bytes)) }
+    }
+
+    /// What a request is for, if its address is one of those that vendors are given.
+    pub fn target(method: &Method, path: &str) -> Option<Target> {
+        let (system_type, system) = path.strip_prefix(BASE)?.strip_prefix(PREFIX)?.split_once('/')?;
+        let is_address = !system_type.is_empty() && !system.is_empty() && !system.contains('/');
+        let is_known = matches!(*method, Method::POST | Method::GET | Method::HEAD);
+        (is_address && is_known).then(|| {
+            let known = SystemType::all().iter().find(|one| one.text() == system_type);
+            Target(known.copied().zip(Uuid::parse_str(system).ok().map(SystemId)))
+        })
+    }
+
+    /// The answer to a vendor's request.
+    pub async fn answer(
+        &self,
+        mut request: Request,
+        target: Target,
+        origin: &Origin,
+    ) -> poem::Result<Response> {
+        let nobodys = || Problem::not_found("a system with this address");
+        let (system_type, system) = target.0.ok_or_else(nobodys)?;
         let inbox = self.app.inbox().ok_or_else(Problem::internal)?;
-        let limit = request.data::<BodyLimit>().map_or(0, |limit| limit.0);
-        let (path, query, address) = match request.data::<Origin>() {
-            Some(Origin { uri, address, .. }) => {
-                (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned(), *address)
-            }
-            None => return Err(Problem::internal().into()),
-        };
+        let limit = self.app.settings().server.body_bytes_max;
         check_length(&request, limit)?;
-        let body = read(request.take_body(), limit).await?;
+        let (body, _place) = self.read(request.take_body(), limit).await?;
         let call = Call {
             system,
             system_type,
             method: request.method().as_str().to_owned(),
-            path,
-            query,
+            path: origin.uri.path().to_owned(),
+            query: origin.uri.query().unwrap_or_default().to_owned(),
             headers: std::mem::take(request.headers_mut()),
             body,
             // Whoever comes by no address shares one bucket.
-            address: address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+            address: origin.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
             public_url: self.public_url.clone(),
         };
         Ok(respond(inbox.receive(call).await.map_err(|rejected| problem(rejected, system))?))
     }
+
+    /// The bytes exactly as they came, since signatures are made over them, and the place that they take until
+    /// the answer. Whoever sends slowly holds what came so far and no more.
+    async fn read(&self, body: Body, limit: usize) -> Result<(Bytes, Place), Problem> {
+        let mut chunks = pin!(body.into_bytes_stream());
+        let mut place = Place(None);
+        let mut read = 0;
+        let mut next = async || {
+            let chunk = chunks.try_next().await.map_err(|error| Problem::from(ReadBodyError::Io(error)))?;
+            if let Some(chunk) = &chunk {
+                read += chunk.len();
+                if read > limit {
+                    return Err(Problem::from(ReadBodyError::PayloadTooLarge));
+                }
+                place.take(&self.reading, chunk.len())?;
+            }
+            Ok::<_, Problem>(chunk)
+        };
+        let Some(first) = next().await? else {
+            return Ok((Bytes::new(), place));
+        };
+        let Some(second) = next().await? else {
+            return Ok((first, place));
+        };
+        let mut whole = BytesMut::from(first);
+        let mut more = Some(second);
+        while let Some(chunk) = more {
+            whole.extend_from_slice(&chunk);
+            more = next().await?;
+        }
+        Ok((whole.freeze(), place))
+    }
 }
 
-/// Whose address it is; one that cannot be a system's names nothing.
-fn target(request: &Request) -> Result<(SystemType, SystemId), Problem> {
-    let part = |name: &str| request.raw_path_param(name).unwrap_or_default();
-    let system_type = SystemType::all().iter().find(|one| one.text() == part("type"));
-    let system = Uuid::parse_str(part("system_id")).ok();
-    match (system_type, system) {
-        (Some(system_type), Some(system)) => Ok((*system_type, SystemId(system))),
-        _ => Err(Problem::not_found("a system with this address")),
+/// The memory that a body takes up, given back when it is dropped.
+struct Place(Option<OwnedSemaphorePermit>);
+
+impl Place {
+    fn take(&mut self, reading: &Arc<Semaphore>, bytes: usize) -> Result<(), Problem> {
+        let more =
+            u32::try_from(bytes).ok().and_then(|bytes| reading.clone().try_acquire_many_owned(bytes).ok());
+        let more = more.ok_or_else(busy)?;
+        match &mut self.0 {
+            Some(held) => held.merge(more),
+            None => self.0 = Some(more),
+        }
+        Ok(())
     }
 }
 
@@ -98,33 +154,6 @@ fn check_length(request: &Request, limit: usize) -> Result<(), Problem> {
         return Err(ReadBodyError::PayloadTooLarge.into());
     }
     Ok(())
-}
-
-/// The bytes exactly as they came: signatures are made over them.
-async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    let mut chunks = pin!(body.into_bytes_stream());
-    let mut next = async || match chunks.try_next().await {
-        Ok(chunk) => Ok(chunk),
-        Err(error) => Err(Problem::from(ReadBodyError::Io(error))),
-    };
-    let within = |bytes: usize| {
-        if bytes > limit { Err(Problem::from(ReadBodyError::PayloadTooLarge)) } else { Ok(()) }
-    };
-    let Some(first) = next().await? else {
-        return Ok(Bytes::new());
-    };
-    within(first.len())?;
-    let Some(second) = next().await? else {
-        return Ok(first);
-    };
-    let mut whole = BytesMut::from(first);
-    let mut more = Some(second);
-    while let Some(chunk) = more {
-        within(whole.len() + chunk.len())?;
-        whole.extend_from_slice(&chunk);
-        more = next().await?;
-    }
-    Ok(whole.freeze())
 }
 
 fn respond(reply: Reply) -> Response {
@@ -143,6 +172,11 @@ fn respond(reply: Reply) -> Response {
     response
 }
 
+fn busy() -> Problem {
+    let detail = "the event could not be kept in time and counts as not received; send it again";
+    Problem::unavailable("inbox_busy", detail)
+}
+
 /// What is said where the inbox has no words of the vendor's.
 fn problem(rejected: Rejected, system: SystemId) -> Problem {
     match rejected {
@@ -159,10 +193,7 @@ fn problem(rejected: Rejected, system: SystemId) -> Problem {
             "this vendor asks for no handshake here; events are posted",
         )
         .allowing(Method::POST.to_string()),
-        Rejected::Busy => Problem::unavailable(
-            "inbox_busy",
-            "the event could not be kept in time and counts as not received; send it again",
-        ),
+        Rejected::Busy => busy(),
         Rejected::TooMany => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_unverified",
@@ -181,12 +212,15 @@ fn problem(rejected: Rejected, system: SystemId) -> Problem {
     }
 }
 
+/// The operations of this file, for the document: the edge hands their requests to [`Receive`].
+pub struct Receiver;
+
 impl OpenApi for Receiver {
     fn meta() -> Vec<MetaApi> {
         let operations = vec![
             operation(
                 Method::POST,
-                OPERATION,
+                "receive_webhook",
                 "Receive a webhook",
                 "Whatever the vendor sends, up to `server.body_bytes_max`. It is answered in the vendor's own way, \
                  and with success only after it is kept. What is not verified is kept apart and changes nothing.",
@@ -212,14 +246,7 @@ impl OpenApi for Receiver {
         Problem::register(registry);
     }
 
-    fn add_routes(self, routes: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {
-        let methods = routes.entry(ROUTER_PATH.to_owned()).or_default();
-        let public_url = self.0.settings().server.public_url.as_str().into();
-        let receive = Receive { app: self.0, public_url };
-        for method in [Method::POST, Method::GET, Method::HEAD] {
-            methods.insert(method, receive.clone().boxed());
-        }
-    }
+    fn add_routes(self, _: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {}
 }
 
 fn operation(
@@ -283,26 +310,22 @@ fn parameter(name: &str, description: &str, schema: MetaSchemaRef) -> MetaOperat
 mod tests {
     use super::*;
 
-    async fn body(chunks: &[&'static str], limit: usize) -> Result<Bytes, u16> {
-        let chunks: Vec<_> =
-            chunks.iter().map(|chunk| Ok::<_, std::io::Error>(Bytes::from(*chunk))).collect();
-        let body = Body::from_bytes_stream(futures_util::stream::iter(chunks));
-        read(body, limit).await.map_err(|problem| problem.status_code().as_u16())
+    fn is_for(method: &Method, path: &str) -> Option<Option<SystemType>> {
+        Receive::target(method, path).map(|target| target.0.map(|(system_type, _)| system_type))
     }
 
-    #[tokio::test]
-    async fn a_body_is_read_whole_and_no_further_than_its_limit() {
-        assert_eq!(body(&[], 4).await, Ok(Bytes::new()));
-        assert_eq!(body(&["abcd"], 4).await, Ok(Bytes::from("abcd")));
-        assert_eq!(body(&["ab", "", "cd"], 4).await, Ok(Bytes::from("abcd")));
-        assert_eq!(body(&["abcde"], 4).await, Err(413));
-        assert_eq!(body(&["ab", "cd", "e"], 4).await, Err(413));
-    }
-
-    #[tokio::test]
-    async fn a_body_that_breaks_off_is_no_body() {
-        let chunks = vec![Ok(Bytes::from("ab")), Err(std::io::Error::other("gone"))];
-        let broken = Body::from_bytes_stream(futures_util::stream::iter(chunks));
-        assert_eq!(read(broken, 9).await.unwrap_err().status_code(), 400);
+    #[test]
+    fn an_address_is_known_by_its_form() {
+        let system = "/api/v1/integrations/webhooks/pos/018f3a52-0000-7000-8000-000000000000";
+        for method in [Method::POST, Method::GET, Method::HEAD] {
+            assert_eq!(is_for(&method, system), Some(Some(SystemType::Pos)));
+        }
+        assert_eq!(is_for(&Method::PUT, system), None, "the route table says which methods there are");
+        assert_eq!(is_for(&Method::POST, "/api/v1/integrations/webhooks/pos/nobody"), Some(None));
+        assert_eq!(is_for(&Method::POST, &system.replace("/pos/", "/kitchen/")), Some(None));
+        for other in ["/api/v1/integrations/webhooks/pos", "/api/v1/integrations/webhooks/pos/", "/x"] {
+            assert_eq!(is_for(&Method::POST, other), None, "{other}");
+        }
+        assert_eq!(is_for(&Method::POST, &format!("{system}/more")), None);
     }
 }
