@@ -34,6 +34,9 @@ PULL_SYSTEMS_MAX = 40
 
 APPLY_SECS_MAX = 180
 
+# Files of 16 MB of PostgreSQL's log that are there beforehand: more than a turn writes.
+WAL_FILES = 64
+
 # Looking is work for the machine that is measured.
 LOOK_EVERY_SECS = 0.4
 
@@ -56,6 +59,7 @@ class Bench:
     def start(self):
         """Everybody, on tables of their own."""
         only, scratch = self.options.only, self.scratch
+        self.age()
         if "zhilian" in only:
             program = Path(self.options.program).resolve()
             if not program.exists():
@@ -72,6 +76,13 @@ class Bench:
             self.inserts = SingleInserts(self.servers, scratch, 0, self.home, 0, self.secret)
             self.inserts.start(system_id)
         self.events = Events(scratch / "events", system_id, self.secret)
+
+    def age(self):
+        """A server that has run for a while has files of its log to use again; a new one makes and fills one every
+        16 MB, for which everybody waits."""
+        self.servers.sql("postgres", "".join(
+            "SELECT pg_logical_emit_message(false, 'bench', ''); SELECT pg_switch_wal();\n" for _ in range(WAL_FILES)))
+        self.servers.sql("postgres", "CHECKPOINT")
 
     def stop(self):
         for contender in [self.ours, *self.peers, self.inserts]:
