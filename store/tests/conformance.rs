@@ -194,6 +194,7 @@ on_both! {
         the_same_record_polled_again_does_not_undo_a_patch,
         a_newer_record_after_a_patch_overwrites_the_state_too,
         a_newer_version_of_equal_content_puts_its_state_back,
+        news_without_a_time_is_newer_than_what_was_observed_before_it,
         on_a_tie_of_versions_the_later_observation_wins,
         a_stale_poll_does_not_bring_back_what_was_deleted,
         a_newer_poll_brings_back_what_was_deleted,
