@@ -109,6 +109,7 @@ on_both! {
     }
     webhook_claims {
         what_is_due_longest_is_claimed_first,
+        a_claim_is_bounded_in_bytes_too,
         of_many_workers_none_claims_what_another_has,
         what_somebody_holds_is_skipped,
         an_event_whose_worker_fell_silent_comes_alone,

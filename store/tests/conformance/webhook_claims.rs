@@ -76,6 +76,21 @@ pub(crate) async fn what_is_due_longest_is_claimed_first(store: Store) {
     assert!(claim(&store, 10).await.is_empty());
 }
 
+pub(crate) async fn a_claim_is_bounded_in_bytes_too(store: Store) {
+    let system = system(&store).await;
+    let mut sent = Vec::new();
+    for (key, megabytes) in [("1", 3), ("2", 4), ("3", 3), ("4", 9), ("5", 0)] {
+        let large = NewEvent { body: vec![b'x'; megabytes << 20], ..event(&store, system, key) };
+        receive(&store, &large).await;
+        sent.push(large.id);
+        store.clock().advance(TimeDelta::seconds(1));
+    }
+    assert_eq!(ids(&claim(&store, 10).await), sent[..2], "about 8 MB");
+    assert_eq!(ids(&claim(&store, 10).await), sent[2..3]);
+    assert_eq!(ids(&claim(&store, 10).await), sent[3..4], "one at least, however large");
+    assert_eq!(ids(&claim(&store, 10).await), sent[4..]);
+}
+
 pub(crate) async fn of_many_workers_none_claims_what_another_has(store: Store) {
     let system = system(&store).await;
     let events = receive_many(&store, system, 200).await;
