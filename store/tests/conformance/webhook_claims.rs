@@ -163,9 +163,9 @@ pub(crate) async fn an_event_whose_worker_fell_silent_comes_alone(store: Store) 
 
 pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
     let system = system(&store).await;
-    receive_many(&store, system, 5).await;
+    receive_many(&store, system, 6).await;
     let log = RunId(store.clock().new_id());
-    let claimed = claim(&store, 5).await;
+    let claimed = claim(&store, 6).await;
     let note = Some(("partly_mapped", "one of two lines".to_owned()));
     let ends = [
         End::Applied { result: EventResult::Patched, sync_log_id: Some(log), note },
@@ -173,6 +173,7 @@ pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
         End::Retry { run_at: at(90), code: "record_missing", message: "not here\0 yet".into() },
         End::Dead { code: "bad_event", message: "x".repeat(5_000) },
         End::GiveBack { run_at: at(30) },
+        End::PutOff { run_at: at(1_000), code: "unauthorized", message: "who are you".into() },
     ];
     let outcomes: Vec<Outcome> =
         claimed.iter().zip(ends).map(|(event, end)| outcome(event, end)).rev().collect();
@@ -190,10 +191,11 @@ pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
     assert_eq!(
         states,
         [
-            (done, 1, Some(at(5))),
-            (done, 1, Some(at(5))),
+            (done, 1, Some(at(6))),
+            (done, 1, Some(at(6))),
             (pending, 1, None),
-            (WebhookState::Dead, 1, Some(at(5))),
+            (WebhookState::Dead, 1, Some(at(6))),
+            (pending, 0, None),
             (pending, 0, None)
         ]
     );
@@ -202,7 +204,10 @@ pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
     assert_eq!((read[1].result, &read[1].error_code), (Some(EventResult::Stored), &None));
     assert_eq!((read[2].run_at, read[2].error_message.as_deref()), (at(90), Some("not here\u{fffd} yet")));
     assert_eq!(read[3].error_message.as_ref().unwrap().len(), 2_000);
-    assert_eq!(read[4].run_at, at(30));
+    assert_eq!((read[4].run_at, &read[4].error_code), (at(30), &None));
+    assert_eq!((read[5].run_at, read[5].error_code.as_deref()), (at(1_000), Some("unauthorized")));
+    assert!(mark_all(&store, &outcomes).await.is_empty(), "an outcome is written once, and no attempt lost");
+    assert_eq!(get(&store, claimed[4].id).await.unwrap().attempt, 0);
 
     // What is given back keeps the reason of the attempt before; what succeeds does not.
     store.clock().advance(TimeDelta::seconds(90));
