@@ -37,7 +37,7 @@ impl PullParameters {
     }
 }
 
-/// Which webhook events a replay applies once more, and how.
+/// Which webhook events a replay applies once more. What is newer than they are always stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayParameters {
@@ -59,9 +59,6 @@ pub struct ReplayParameters {
     /// Only those received before this time; never those received after the wish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<DateTime<Utc>>,
-    /// Whether they overwrite what is newer.
-    #[serde(default)]
-    pub forced: bool,
 }
 
 /// A wish for a run.

@@ -120,15 +120,16 @@ pub(crate) async fn a_replay_leaves_the_quarantine_alone(bench: Bench) {
 pub(crate) async fn a_second_replay_of_the_same_events_joins_and_another_is_a_conflict(bench: Bench) {
     let system = bench.system().await;
     let other = bench.system().await;
-    let of = |system, forced| {
-        Wish::replay(ReplayParameters { system: Some(system), forced, ..ReplayParameters::default() }, None)
+    let of = |system, state| {
+        Wish::replay(ReplayParameters { system: Some(system), state, ..ReplayParameters::default() }, None)
     };
-    let first = enqueue::start(&bench.ctx, &of(system, false)).await.unwrap().run().unwrap();
-    let again = enqueue::start(&bench.ctx, &of(system, false)).await.unwrap();
+    let dead = Some(WebhookState::Dead);
+    let first = enqueue::start(&bench.ctx, &of(system, None)).await.unwrap().run().unwrap();
+    let again = enqueue::start(&bench.ctx, &of(system, None)).await.unwrap();
     assert_eq!(again, Enqueued::Hurried(first));
-    let conflict = enqueue::start(&bench.ctx, &of(system, true)).await;
+    let conflict = enqueue::start(&bench.ctx, &of(system, dead)).await;
     assert!(matches!(conflict, Err(StoreError::Conflict(_))), "{conflict:?}");
-    assert!(matches!(enqueue::start(&bench.ctx, &of(other, true)).await, Ok(Enqueued::New(_))));
+    assert!(matches!(enqueue::start(&bench.ctx, &of(other, dead)).await, Ok(Enqueued::New(_))));
     bench.drain().await;
     assert_eq!(bench.run(first).await.status, SyncStatus::Success);
     let health = bench.read_system(system).await;

@@ -386,7 +386,7 @@ pub(crate) async fn events_are_replayed_by_filter_in_bites(store: Store) {
     let (mut after, mut replayed) = (None, 0);
     loop {
         let mut tx = store.begin().await.unwrap();
-        let bite = replay_some(&mut tx, &filter, after, 3, true, at(50)).await.unwrap();
+        let bite = replay_some(&mut tx, &filter, after, 3, at(50)).await.unwrap();
         tx.commit().await.unwrap();
         let (changed, Some(last)) = bite else { break };
         assert!((1..=3).contains(&changed));
@@ -397,7 +397,7 @@ pub(crate) async fn events_are_replayed_by_filter_in_bites(store: Store) {
     assert_eq!(get(&store, events[0]).await.unwrap().state, WebhookState::Dead);
     for id in &events[1..] {
         let read = get(&store, *id).await.unwrap();
-        assert_eq!((read.state, read.forced, read.run_at), (WebhookState::Pending, true, at(50)));
+        assert_eq!((read.state, read.forced, read.run_at), (WebhookState::Pending, false, at(50)));
     }
 }
 
