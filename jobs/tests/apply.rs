@@ -98,6 +98,7 @@ mod on_both {
             a_replay_leaves_the_quarantine_alone,
             a_second_replay_of_the_same_events_joins_and_another_is_a_conflict,
             old_events_are_purged,
+            a_table_that_cannot_be_tidied_keeps_nothing_in_the_others,
         }
         rings {
             a_full_batch_calls_a_colleague,
