@@ -89,6 +89,7 @@ mod on_both {
             a_vendor_that_refuses_the_credentials_puts_the_system_in_error,
             a_record_that_the_vendor_does_not_know_makes_the_event_dead,
             an_event_asks_for_a_pull_and_several_share_it,
+            what_is_announced_too_late_for_a_pull_has_it_run_once_more,
             a_spent_budget_gives_the_attempt_back,
         }
         replays {

@@ -79,6 +79,8 @@ on_both! {
     }
     sync_logs {
         a_second_active_run_is_refused,
+        a_run_that_webhooks_asked_for_later_is_not_done_when_it_is_hurried,
+        a_pending_run_says_whether_it_is_in_the_middle_of_something,
         a_slot_fires_once,
         a_run_is_claimed_once_and_only_when_due,
         an_expired_lease_is_taken_over_and_the_old_worker_is_fenced_off,

@@ -2,9 +2,10 @@
 //! changes they tell, the pulls they ask for, and the log of their minute. All of it or nothing.
 //!
 //! Locks are taken in one order everywhere: events by id, records by system, table and key, minute logs and
-//! runs, systems. So appliers wait for each other and for pulls, never in a ring.
+//! runs, systems. So appliers wait for each other and for pulls, never in a ring. Pulls hold their run before
+//! their records; so the events that ask for pulls are written without others that bring records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use serde_json::json;
@@ -13,12 +14,12 @@ use zhilian_sync_store::record_patches::{self, Patched, RecordPatch};
 use zhilian_sync_store::sync_failures::{self, Failing, NewFailure};
 use zhilian_sync_store::sync_logs::{self, Counts, LogMinute};
 use zhilian_sync_store::webhook_events::{self, End, EventResult, Outcome, WebhookEvent};
-use zhilian_sync_store::{EventId, Lane, RunId, StoreError, SystemId, Tx, events};
+use zhilian_sync_store::{EventId, RunId, StoreError, SystemId, Tx, events};
 
 use super::planning::{Claimed, Fault, Planned};
 use super::records::{Records, Stored};
 use crate::context::{Context, seconds};
-use crate::enqueue::{self, Enqueued, Wish};
+use crate::enqueue::{self, Wish};
 use crate::outcome::{Action, JobError};
 use crate::worker::later;
 
@@ -62,7 +63,8 @@ struct Sheet<'a> {
     lines: BTreeMap<LogKey, Line>,
     /// Records that could not be made or stored, by system, stream and the log they are counted in.
     failures: BTreeMap<(SystemId, String, RunId), Vec<NewFailure>>,
-    pulls: BTreeSet<(SystemId, String)>,
+    /// Streams to be pulled, and how long after now a window shows what was announced.
+    pulls: BTreeMap<(SystemId, String), TimeDelta>,
     /// Systems whose vendor refuses our credentials, and its words.
     refused: BTreeMap<SystemId, String>,
 }
@@ -93,7 +95,7 @@ pub(super) async fn write(
         corrections: BTreeMap::new(),
         lines: BTreeMap::new(),
         failures: BTreeMap::new(),
-        pulls: BTreeSet::new(),
+        pulls: BTreeMap::new(),
         refused: BTreeMap::new(),
     };
     let alone = group.len() == 1;
@@ -181,7 +183,11 @@ impl Sheet<'_> {
         let event = &self.claimed[at].event;
         match planned {
             Planned::Pull { stream } => {
-                self.pulls.insert((event.system_id, stream));
+                let system = self.claimed[at].target.as_ref().ok().map(|target| &target.system);
+                let (ctx, key) = (self.ctx, (event.system_id, stream));
+                self.pulls.entry(key).or_insert_with_key(|(_, stream)| {
+                    system.map(|system| enqueue::wait_of(ctx, system, stream)).unwrap_or_default()
+                });
                 self.count(at, Counts { total: 1, success: 1, ..Counts::default() });
             }
             Planned::Nothing { skipped, .. } => {
@@ -300,9 +306,8 @@ impl Sheet<'_> {
             let of = Failing { system_id, stream: &stream, sync_log_id: Some(log) };
             sync_failures::record_batch(&mut tx, self.ctx.clock(), of, failures).await?;
         }
-        let mut enqueued: Vec<Enqueued> = Vec::with_capacity(self.pulls.len());
-        for (system, stream) in &self.pulls {
-            enqueued.push(enqueue::enqueue(self.ctx, &mut tx, &Wish::told(*system, stream)).await?);
+        for ((system, stream), wait) in &self.pulls {
+            enqueue::enqueue(self.ctx, &mut tx, &Wish::told(*system, stream, *wait)).await?;
         }
         for (system, message) in &self.refused {
             let health = Health::Failing {
@@ -315,9 +320,6 @@ impl Sheet<'_> {
         }
         tx.commit().await?;
         self.ctx.applying.tell(news);
-        if !enqueued.is_empty() {
-            enqueue::ring(self.ctx, Lane::Syncs, &enqueued).await;
-        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
+use zhilian_sync_store::sync_logs::{self, Counts, Ending, Run};
 use zhilian_sync_store::webhook_events::{EventResult, WebhookState};
 use zhilian_sync_store::{EventId, SyncStatus, SystemId, SystemStatus, Trigger};
 
@@ -100,6 +101,10 @@ pub(crate) async fn a_record_that_the_vendor_does_not_know_makes_the_event_dead(
     }
 }
 
+fn told_pulls(runs: Vec<Run>) -> Vec<Run> {
+    runs.into_iter().filter(|run| run.kind == "pull").collect()
+}
+
 pub(crate) async fn an_event_asks_for_a_pull_and_several_share_it(bench: Bench) {
     let (server, system) = vendor(&bench, || None).await;
     let changed = || event("orders.changed", &json!({}));
@@ -111,15 +116,59 @@ pub(crate) async fn an_event_asks_for_a_pull_and_several_share_it(bench: Bench) 
         let event = bench.event(id).await;
         assert_eq!((event.state, event.result), (WebhookState::Applied, Some(EventResult::Pulled)));
     }
-    let pulls =
-        async || -> Vec<_> { bench.runs().await.into_iter().filter(|run| run.kind == "pull").collect() };
-    let waiting = pulls().await;
+    let waiting = told_pulls(bench.runs().await);
     assert_eq!(waiting.len(), 1, "one run for all of them");
     assert_eq!((waiting[0].trigger, waiting[0].status), (Trigger::Webhook, SyncStatus::Pending));
+    // The window ends a lag of five seconds before the present: sooner, it would not show the record.
+    assert_eq!(waiting[0].run_at, bench.now() + TimeDelta::seconds(6));
     bench.drain().await;
-    assert_eq!(pulls().await[0].status, SyncStatus::Success);
+    assert_eq!(server.asked().len(), 0, "it is not due");
+    bench.advance(TimeDelta::seconds(6));
+    bench.drain().await;
+    assert_eq!(told_pulls(bench.runs().await)[0].status, SyncStatus::Success);
     assert_eq!(bench.order(system, "X").await.unwrap().total, 100);
     assert_eq!(server.asked().len(), 1);
+    bench.is_quiet().await;
+}
+
+pub(crate) async fn what_is_announced_too_late_for_a_pull_has_it_run_once_more(bench: Bench) {
+    let (server, system) = vendor(&bench, || None).await;
+    let announce = async || {
+        bench.receive(system, &[event("orders.changed", &json!({}))]).await;
+        assert_eq!(bench.work().await, 1);
+    };
+    announce().await;
+    bench.advance(TimeDelta::seconds(3));
+    announce().await;
+    bench.advance(TimeDelta::seconds(3));
+    bench.drain().await;
+    assert_eq!(server.asked().len(), 1);
+    let runs = told_pulls(bench.runs().await);
+    assert_eq!(runs.len(), 2);
+    assert_eq!((runs[0].status, runs[0].trigger), (SyncStatus::Pending, Trigger::Webhook));
+    assert_eq!(runs[0].run_at, bench.now() + TimeDelta::seconds(6), "the second sees what came meanwhile");
+
+    // A run that is in the middle of its window does not see it either, however late it goes on.
+    bench.advance(TimeDelta::seconds(6));
+    let now = bench.now();
+    let lease = now + TimeDelta::seconds(60);
+    let run = sync_logs::claim(bench.store(), runs[0].id, "elsewhere", lease).await.unwrap().unwrap();
+    let mut tx = bench.store().begin().await.unwrap();
+    sync_logs::progress(&mut tx, run.claim(), Some("{}"), Counts::default(), None, None).await.unwrap();
+    let later = now + TimeDelta::minutes(1);
+    sync_logs::give_back(&mut tx, run.claim(), later, &Ending::default(), now).await.unwrap();
+    tx.commit().await.unwrap();
+    announce().await;
+    assert!(bench.run(run.id).await.again);
+    for _ in 0..2 {
+        // Long enough for the vendor's budget, too.
+        bench.advance(TimeDelta::minutes(1));
+        bench.drain().await;
+    }
+    let runs = told_pulls(bench.runs().await);
+    assert_eq!(runs.len(), 3);
+    let ends: Vec<_> = runs.iter().map(|run| (run.status, run.trigger, run.error_code.as_deref())).collect();
+    assert_eq!(ends, [(SyncStatus::Success, Trigger::Webhook, None); 3]);
     bench.is_quiet().await;
 }
 
