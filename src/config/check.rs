@@ -176,7 +176,7 @@ fn check_counts(settings: &Settings, wrong: &mut Wrong) {
 }
 
 /// The same for the inbox.
-fn webhook_counts(settings: &Settings) -> [Count; 20] {
+fn webhook_counts(settings: &Settings) -> [Count; 21] {
     let inbox = &settings.webhooks;
     // A body that passes the door must fit into the queue behind it, where it is held twice.
     let body = 2 * settings.server.body_bytes_max as u64 + (64 << 10);
@@ -199,6 +199,7 @@ fn webhook_counts(settings: &Settings) -> [Count; 20] {
         ("webhooks.addresses_max", inbox.addresses_max as u64, 1, 10_000_000),
         ("webhooks.systems_cached_max", inbox.systems_cached_max as u64, 1, 10_000_000),
         ("webhooks.attempts_max", inbox.attempts_max.into(), 1, 1000),
+        ("webhooks.patience_hours", inbox.patience_hours.into(), 1, 8760),
         ("webhooks.apply_batch", inbox.apply_batch.into(), 1, 5_000),
         ("webhooks.secret_overlap_hours", inbox.secret_overlap_hours.into(), 0, 8760),
     ]

@@ -9,6 +9,7 @@
 //!
 //! A batch that the database refuses, or on which the program stumbles, is taken apart until the culprit
 //! stands alone; it fails with the reason, waits longer each time, and is dead when it is out of attempts.
+//! What may mend itself with time is waited for longer: `failed` in `write` has the table.
 //! What is left undone (the process dies, the database is away for long) is left to its lease, after which
 //! each event is claimed alone: one that kills its worker takes nobody along.
 

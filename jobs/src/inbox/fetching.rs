@@ -50,7 +50,7 @@ pub(super) async fn fetch(
             let id = one.target.system.id;
             let connection = connections
                 .entry(id)
-                .or_insert_with(|| ctx.connect(&one.target.system).map(Arc::new).map_err(Fault::from));
+                .or_insert_with(|| ctx.connect(&one.target.system).map(Arc::new).map_err(Fault::of_vendor));
             (connection.clone(), one)
         })
         .collect();
@@ -88,8 +88,8 @@ async fn ask(
                 let stream = one.stream.clone();
                 Ok(Answer { connection: Arc::clone(&connection), stream, page })
             }
-            Ok(Err(error)) => Err(Fault::from(error)),
-            Err(_elapsed) => Err(Fault::from(JobError::retry(
+            Ok(Err(error)) => Err(Fault::of_vendor(error)),
+            Err(_elapsed) => Err(Fault::of_vendor(JobError::retry(
                 "vendor_timeout",
                 "the vendor did not answer for as long as the claim on the event holds",
             ))),

@@ -6,6 +6,7 @@
 //! their records; so the events that ask for pulls are written without others that bring records.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use serde_json::json;
@@ -16,7 +17,7 @@ use zhilian_sync_store::sync_logs::{self, Counts, LogMinute};
 use zhilian_sync_store::webhook_events::{self, End, EventResult, Outcome, WebhookEvent};
 use zhilian_sync_store::{EventId, RunId, StoreError, SystemId, Tx, events};
 
-use super::planning::{Claimed, Fault, Planned};
+use super::planning::{Claimed, Fault, Planned, RECORD_MISSING};
 use super::records::{Records, Stored};
 use crate::context::{Context, seconds};
 use crate::enqueue::{self, Wish};
@@ -25,6 +26,8 @@ use crate::worker::later;
 
 /// What live clients hear when a minute log begins.
 const NEWS: &str = "webhooks.applied";
+/// Of its attempts an event keeps one in so many while it waits for what mends itself with time.
+const ATTEMPTS_LEFT: i64 = 4;
 
 /// The row that an event is counted in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,29 +139,53 @@ fn end_of(ctx: &Context, event: &WebhookEvent, planned: &Planned, now: DateTime<
     Some(End::Applied { result, sync_log_id: Some(LogKey::of(event).id()), note: None })
 }
 
-/// The table of [`Action`] for events.
+/// The table of [`Action`] for events; [`Fault::passes`] is what may mend itself with time, and patience is
+/// over when an event was received `webhooks.patience_hours` ago.
+///
+/// | action | row afterwards | attempt |
+/// |---|---|---|
+/// | `Retry` | pending, `run_at` by backoff or the vendor's Retry-After; dead when out of attempts | spent |
+/// | `Retry` of what passes | as above; instead of dead, every `engine.retry_max_secs` until patience is over | given back |
+/// | `Unauthorized` | pending after the cool-down, dead when patience is over; the system goes to `error` | given back |
+/// | `GiveUp` | dead | spent |
+/// | `Snooze`, `Yield` | pending | given back |
+/// | `Lost` | untouched | – |
 fn failed(ctx: &Context, event: &WebhookEvent, fault: &Fault, now: DateTime<Utc>) -> Option<End> {
-    let Fault { action, code, message } = fault.clone();
-    let attempts_max = i64::from(ctx.webhooks.attempts_max.max(1));
-    let retry = |after| {
-        if event.attempt >= attempts_max {
-            return End::Dead { code, message: message.clone() };
-        }
-        let attempt = u32::try_from(event.attempt).unwrap_or(u32::MAX);
-        let delay = ctx.retry_policy().delay(attempt).max(after);
-        End::Retry { run_at: later(now, delay), code, message: message.clone() }
-    };
+    let Fault { action, code, message, passes } = fault.clone();
     Some(match action {
         Action::Lost => return None,
         Action::Yield => End::GiveBack { run_at: now },
-        // An event that was put off for that long begins to spend its attempts, so that it ends.
-        Action::Snooze(delay) if event.received_at + seconds(ctx.engine.run_deadline_secs) < now => {
-            retry(delay)
-        }
+        Action::Snooze(delay) if passes => End::PutOff { run_at: later(now, delay), code, message },
         Action::Snooze(delay) => End::GiveBack { run_at: later(now, delay) },
-        Action::Retry { after } => retry(after.unwrap_or_default()),
+        Action::Retry { after } => retry(ctx, event, fault, after.unwrap_or_default(), now),
+        Action::Unauthorized if !patience_is_over(ctx, event, now) => {
+            // Asking more often would only lock the account. New credentials hurry it.
+            let run_at = now + seconds(ctx.engine.breaker_cooldown_secs);
+            End::PutOff { run_at, code, message }
+        }
         Action::GiveUp | Action::Unauthorized => End::Dead { code, message },
     })
+}
+
+fn retry(ctx: &Context, event: &WebhookEvent, fault: &Fault, after: Duration, now: DateTime<Utc>) -> End {
+    let (code, message) = (fault.code, fault.message.clone());
+    let attempts_max = i64::from(ctx.webhooks.attempts_max.max(1));
+    // What passes leaves some attempts to what may then be wrong with the event itself, and to workers that
+    // die of something else while they hold it.
+    let spendable = if fault.passes { attempts_max - attempts_max / ATTEMPTS_LEFT } else { attempts_max };
+    let delay = |attempt| later(now, ctx.retry_policy().delay(attempt).max(after));
+    if event.attempt < spendable {
+        let attempt = u32::try_from(event.attempt).unwrap_or(u32::MAX);
+        return End::Retry { run_at: delay(attempt), code, message };
+    }
+    if fault.passes && !patience_is_over(ctx, event, now) {
+        return End::PutOff { run_at: delay(u32::MAX), code, message };
+    }
+    End::Dead { code, message }
+}
+
+fn patience_is_over(ctx: &Context, event: &WebhookEvent, now: DateTime<Utc>) -> bool {
+    event.received_at + seconds(u64::from(ctx.webhooks.patience_hours) * 3_600) <= now
 }
 
 impl Sheet<'_> {
@@ -202,14 +229,14 @@ impl Sheet<'_> {
     /// A failed event is counted when it is dead; one that is tried again will be counted then.
     fn note_failure(&mut self, at: usize, fault: &Fault) {
         let event = &self.claimed[at].event;
+        if fault.action == Action::Unauthorized {
+            self.refused.insert(event.system_id, fault.message.clone());
+        }
         let Some(End::Dead { code, message }) = failed(self.ctx, event, fault, self.now) else {
             tracing::debug!(event.id = %event.id, event.code = fault.code, "the event failed: {}", fault.message);
             return;
         };
         tracing::warn!(event.id = %event.id, event.code = code, "the event is dead: {message}");
-        if fault.action == Action::Unauthorized {
-            self.refused.insert(event.system_id, message.clone());
-        }
         self.count(at, Counts { total: 1, failed: 1, ..Counts::default() });
         self.line(at).failed = Some((code, message));
     }
@@ -273,7 +300,7 @@ impl Sheet<'_> {
                 Patched::Unchanged => {}
                 Patched::Missing => {
                     fault.get_or_insert(Fault::from(JobError::retry(
-                        "record_missing",
+                        RECORD_MISSING,
                         "the record that the event changes has not come yet; it is waited for",
                     )));
                 }
