@@ -93,6 +93,7 @@ mod on_both {
             a_vendor_that_stays_away_ends_the_event_at_last,
             a_record_that_the_vendor_does_not_know_is_asked_for_again_and_in_the_end_not,
             an_answer_without_the_record_is_waited_for,
+            a_vendor_that_is_away_is_asked_a_few_times_for_a_whole_batch,
             an_event_asks_for_a_pull_and_several_share_it,
             what_is_announced_too_late_for_a_pull_has_it_run_once_more,
             what_waits_for_a_budget_spends_nothing_however_old_it_is,

@@ -247,8 +247,9 @@ async fn settle_once(
     for (at, planned) in planned {
         let Claimed { event, target, .. } = &claimed[at];
         match (planned, target) {
-            (Planned::Fetch { stream, event }, Ok(target)) => {
-                thin.push(Thin { at, target: Arc::clone(target), stream, event });
+            (Planned::Fetch { stream, event: named }, Ok(target)) => {
+                let (target, attempt) = (Arc::clone(target), event.attempt);
+                thin.push(Thin { at, target, stream, event: named, attempt });
             }
             (planned @ Planned::Records { .. }, _) if event.forced => forced.push((at, planned)),
             (planned @ Planned::Patches(_), _) => patches.push((at, planned)),

@@ -206,6 +206,27 @@ pub(crate) async fn an_answer_without_the_record_is_waited_for(bench: Bench) {
     assert_eq!(bench.event(id).await.result, Some(EventResult::Fetched));
 }
 
+pub(crate) async fn a_vendor_that_is_away_is_asked_a_few_times_for_a_whole_batch(bench: Bench) {
+    for (status, code) in [(503, "vendor_unavailable"), (429, "rate_limited"), (401, "unauthorized")] {
+        let (server, system) = bookings(&bench, move || Reply::status(status, "", "no")).await;
+        let bodies: Vec<Value> = (0..40).map(|n| booking(&format!("R{n}"))).collect();
+        let ids = bench.receive(system, &bodies).await;
+        assert_eq!(bench.work().await, 40, "one batch");
+        let asked = server.asked().len();
+        assert!((1..=16).contains(&asked), "{status}: {asked} times");
+        let mut given_back = 0;
+        for id in ids {
+            let waiting = bench.event(id).await;
+            assert_eq!(waiting.state, WebhookState::Pending);
+            assert_eq!(waiting.error_code.as_deref(), Some(code), "they see why they wait");
+            assert!(waiting.run_at > bench.now());
+            given_back += usize::from(waiting.attempt == 0);
+        }
+        assert!(given_back >= 40 - asked, "{status}: what was not asked for has spent nothing");
+        bench.change(system, |system| system.paused = true).await;
+    }
+}
+
 fn told_pulls(runs: Vec<Run>) -> Vec<Run> {
     runs.into_iter().filter(|run| run.kind == "pull").collect()
 }
