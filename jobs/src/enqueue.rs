@@ -3,11 +3,15 @@
 //! At most one run with an exclusive key is under way. A wish that meets one joins it: a pending run is
 //! hurried, a syncing one runs once more when it ends, and one with other parameters is a conflict that
 //! names it.
+//!
+//! A window ends a lag before the present ([`Stream::lag`](crate::vendor::Stream)). So a pull that is to see
+//! what a webhook has just announced begins that much later, and a run that began its window earlier, or is
+//! to begin earlier, runs once more.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use zhilian_sync_store::external_systems::ExternalSystem;
-use zhilian_sync_store::sync_logs::{self, NewRun};
+use zhilian_sync_store::sync_logs::{self, Active, NewRun};
 use zhilian_sync_store::webhook_events::WebhookState;
 use zhilian_sync_store::{Lane, RunId, StoreError, SyncStatus, SystemId, Trigger, Tx, UserId};
 
@@ -16,6 +20,9 @@ use crate::kinds::Kind;
 
 /// How often an insert that meets a run that ends at that moment is tried again.
 const RACE_ROUNDS: usize = 5;
+
+/// Beyond the lag: the vendor's clock, by which a window ends, is told in whole seconds.
+const AFTER_LAG: TimeDelta = TimeDelta::seconds(1);
 
 /// What a pull is asked to do; empty for the normal window.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +44,7 @@ impl PullParameters {
     }
 }
 
-/// Which webhook events a replay applies once more, and how.
+/// Which webhook events a replay applies once more. What is newer than they are always stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayParameters {
@@ -59,9 +66,6 @@ pub struct ReplayParameters {
     /// Only those received before this time; never those received after the wish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<DateTime<Utc>>,
-    /// Whether they overwrite what is newer.
-    #[serde(default)]
-    pub forced: bool,
 }
 
 /// A wish for a run.
@@ -77,6 +81,8 @@ pub struct Wish {
     pub trigger: Trigger,
     /// The slot, of a scheduled run.
     pub scheduled_for: Option<DateTime<Utc>>,
+    /// How long after the wish it begins at the earliest.
+    pub wait: TimeDelta,
     /// What a pull is asked to do.
     pub parameters: PullParameters,
     /// What a replay is asked to do.
@@ -92,9 +98,11 @@ pub struct Wish {
 pub enum Enqueued {
     /// A new run.
     New(RunId),
+    /// A new run that is not due yet; the scheduler rings for it.
+    Later(RunId),
     /// A pending run, due now.
     Hurried(RunId),
-    /// A syncing run, which will run once more.
+    /// A run that is under way or begins too early, which will run once more.
     Again(RunId),
     /// Nothing: its slot has its run, or the run before it is still under way.
     Covered,
@@ -105,7 +113,7 @@ impl Enqueued {
     #[must_use]
     pub const fn run(self) -> Option<RunId> {
         match self {
-            Self::New(id) | Self::Hurried(id) | Self::Again(id) => Some(id),
+            Self::New(id) | Self::Later(id) | Self::Hurried(id) | Self::Again(id) => Some(id),
             Self::Covered => None,
         }
     }
@@ -121,6 +129,7 @@ impl Wish {
             stream: Kind::ConnectionTest.as_str().into(),
             trigger: Trigger::Manual,
             scheduled_for: None,
+            wait: TimeDelta::zero(),
             parameters: PullParameters::default(),
             replay: None,
             retry_of: None,
@@ -140,10 +149,11 @@ impl Wish {
         Self { trigger: Trigger::Schedule, scheduled_for: Some(slot), ..Self::pull(system.id, stream, None) }
     }
 
-    /// A webhook's wish to read a stream: there is something new in it.
+    /// A webhook's wish to read a stream: there is something new in it, which windows show after `wait`
+    /// ([`wait_of`]).
     #[must_use]
-    pub fn told(system: SystemId, stream: &str) -> Self {
-        Self { trigger: Trigger::Webhook, ..Self::pull(system, stream, None) }
+    pub fn told(system: SystemId, stream: &str, wait: TimeDelta) -> Self {
+        Self { trigger: Trigger::Webhook, wait, ..Self::pull(system, stream, None) }
     }
 
     /// A person's wish to apply webhook events once more.
@@ -155,6 +165,7 @@ impl Wish {
             stream: Kind::ReplayWebhooks.as_str().into(),
             trigger: Trigger::Manual,
             scheduled_for: None,
+            wait: TimeDelta::zero(),
             parameters: PullParameters::default(),
             replay: Some(parameters),
             retry_of: None,
@@ -204,16 +215,24 @@ impl Wish {
             lane: self.kind.lane(self.trigger),
             exclusive_key: Some(self.exclusive_key()),
             max_attempts: self.kind.max_attempts(&ctx.engine),
-            run_at: now,
+            run_at: now.checked_add_signed(self.wait).unwrap_or(now),
             deadline_at: Some(now + seconds(ctx.engine.run_deadline_secs)),
             scheduled_for: self.scheduled_for,
             parameters: self.parameters_text(),
             retry_of: self.retry_of,
             requested_by: self.requested_by,
-            // The scheduler rings for its own runs, within the lane's high-water mark.
-            rung_at: (self.trigger != Trigger::Schedule).then_some(now),
+            // The scheduler rings for its own runs, within the lane's high-water mark, and for what waits.
+            rung_at: (self.trigger != Trigger::Schedule && self.wait.is_zero()).then_some(now),
         }
     }
+}
+
+/// How long after something has changed at the vendor a pull sees it: by then the end of its window, which
+/// lags behind, has passed it. Of a stream that cannot be found only the least.
+pub fn wait_of(ctx: &Context, system: &ExternalSystem, stream: &str) -> TimeDelta {
+    let manifest = ctx.vendors.catalog().resolve(&system.provider, &system.config).ok();
+    let lag = manifest.and_then(|manifest| manifest.stream(stream).map(|stream| stream.lag));
+    TimeDelta::from_std(lag.unwrap_or_default()).unwrap_or_default() + AFTER_LAG
 }
 
 /// Writes a wish in the caller's transaction. After the commit, hand the answer to [`ring`].
@@ -221,10 +240,9 @@ pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued
     let now = ctx.clock().now();
     let run = wish.new_run(ctx, now);
     let key = wish.exclusive_key();
-    let lane = wish.kind.lane(wish.trigger);
     for _ in 0..RACE_ROUNDS {
         if sync_logs::insert(tx, &run, now).await? {
-            return Ok(Enqueued::New(run.id));
+            return Ok(if wish.wait.is_zero() { Enqueued::New(run.id) } else { Enqueued::Later(run.id) });
         }
         if wish.trigger == Trigger::Schedule {
             return Ok(Enqueued::Covered);
@@ -239,22 +257,33 @@ pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued
                 active.id
             )));
         }
-        let joined = match active.status {
-            // A run that waits for its retry is not hurried: who tells us of news cannot mend the vendor.
-            SyncStatus::Pending if wish.trigger == Trigger::Webhook => Some(Enqueued::Covered),
-            SyncStatus::Pending if sync_logs::hurry(tx, active.id, lane, now).await? => {
-                Some(Enqueued::Hurried(active.id))
-            }
-            SyncStatus::Syncing if sync_logs::ask_again(tx, active.id, now).await? => {
-                Some(Enqueued::Again(active.id))
-            }
-            _ => None,
-        };
-        if let Some(joined) = joined {
+        if let Some(joined) = join(tx, wish, &run, &active, now).await? {
             return Ok(joined);
         }
     }
     Err(StoreError::Conflict("runs of this stream start and end too fast to join one; try again".into()))
+}
+
+/// Has the run that is under way do what is wished for; `None` when it changed at that moment.
+async fn join(
+    tx: &mut Tx,
+    wish: &Wish,
+    run: &NewRun,
+    active: &Active,
+    now: DateTime<Utc>,
+) -> Result<Option<Enqueued>, StoreError> {
+    let pending = active.status == SyncStatus::Pending;
+    let told = wish.trigger == Trigger::Webhook;
+    // A run that waits for its retry is not hurried: who tells us of news cannot mend the vendor.
+    if pending && told && !active.begun && active.run_at >= run.run_at {
+        return Ok(Some(Enqueued::Covered));
+    }
+    if pending && !told {
+        let lane = wish.kind.lane(wish.trigger);
+        let hurried = sync_logs::hurry(tx, active.id, lane, now).await?;
+        return Ok(hurried.then_some(Enqueued::Hurried(active.id)));
+    }
+    Ok(sync_logs::ask_again(tx, active.id, now).await?.then_some(Enqueued::Again(active.id)))
 }
 
 /// Rings for what was enqueued, after the commit. A queue that is away is no error: the row is there,
@@ -264,7 +293,7 @@ pub async fn ring(ctx: &Context, lane: Lane, enqueued: &[Enqueued]) {
         .iter()
         .filter_map(|one| match one {
             Enqueued::New(id) | Enqueued::Hurried(id) => Some(*id),
-            Enqueued::Again(_) | Enqueued::Covered => None,
+            Enqueued::Later(_) | Enqueued::Again(_) | Enqueued::Covered => None,
         })
         .collect();
     if runs.is_empty() {

@@ -158,8 +158,10 @@ pub struct WebhookSettings {
     pub addresses_max: usize,
     /// Systems whose settings and secrets are kept in memory.
     pub systems_cached_max: usize,
-    /// Attempts to apply an event before it is dead.
+    /// Attempts to apply an event before it is dead, of what is wrong with the event itself.
     pub attempts_max: u32,
+    /// How long after its receipt an event is tried again where what failed may mend itself with time.
+    pub patience_hours: u32,
     /// The most events that a worker takes at a time.
     pub apply_batch: u32,
     /// How long the secret before counts beside a new one, unless the rotation says otherwise.

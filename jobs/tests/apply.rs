@@ -61,6 +61,8 @@ mod on_both {
             a_patch_in_the_batch_of_its_record_is_applied_after_it,
             a_deletion_outlives_a_poll_of_an_older_version,
             an_erased_record_stays_erased,
+            a_patch_without_a_time_beats_a_vendor_whose_clock_is_ahead,
+            a_patch_whose_record_never_comes_is_dead_at_last,
             a_forced_replay_overwrites_what_is_newer,
             systems_do_not_mix_in_a_batch,
         }
@@ -87,8 +89,14 @@ mod on_both {
             the_record_of_a_thin_event_is_fetched,
             a_vendor_that_is_down_is_asked_again_later,
             a_vendor_that_refuses_the_credentials_puts_the_system_in_error,
-            a_record_that_the_vendor_does_not_know_makes_the_event_dead,
+            a_vendor_that_is_down_for_hours_costs_no_event,
+            a_vendor_that_stays_away_ends_the_event_at_last,
+            a_record_that_the_vendor_does_not_know_is_asked_for_again_and_in_the_end_not,
+            an_answer_without_the_record_is_waited_for,
+            a_vendor_that_is_away_is_asked_a_few_times_for_a_whole_batch,
             an_event_asks_for_a_pull_and_several_share_it,
+            what_is_announced_too_late_for_a_pull_has_it_run_once_more,
+            what_waits_for_a_budget_spends_nothing_however_old_it_is,
             a_spent_budget_gives_the_attempt_back,
         }
         replays {
@@ -98,6 +106,7 @@ mod on_both {
             a_replay_leaves_the_quarantine_alone,
             a_second_replay_of_the_same_events_joins_and_another_is_a_conflict,
             old_events_are_purged,
+            a_table_that_cannot_be_tidied_keeps_nothing_in_the_others,
         }
         rings {
             a_full_batch_calls_a_colleague,

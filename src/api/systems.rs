@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 use zhilian_sync_jobs::Context;
 use zhilian_sync_store::external_systems::{self, ExternalSystem, Filter};
-use zhilian_sync_store::{SystemId, SystemStatus, SystemType, Tx, audit_logs, sync_logs};
+use zhilian_sync_store::{SystemId, SystemStatus, SystemType, Tx, audit_logs, sync_logs, webhook_events};
 
 use super::Tag;
 use super::access::in_scope;
@@ -175,6 +175,8 @@ impl Systems {
         let system = visible(context, &caller, system_id.0).await?;
         let now = context.clock().now();
         let mut tx = context.store.begin().await?;
+        // Events before runs, and both before the system, as whoever applies events locks them.
+        webhook_events::bury_of_system(&mut tx, system.id, now).await?;
         sync_logs::cancel_all_of(&mut tx, system.id, "the system was deleted", now).await?;
         external_systems::delete(&mut tx, &system, now).await?;
         audit(&mut tx, context, &caller, "system.delete", &system, None).await?;

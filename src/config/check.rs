@@ -200,6 +200,7 @@ fn webhook_counts(settings: &Settings) -> [Count; 21] {
         ("webhooks.addresses_max", inbox.addresses_max as u64, 1, 10_000_000),
         ("webhooks.systems_cached_max", inbox.systems_cached_max as u64, 1, 10_000_000),
         ("webhooks.attempts_max", inbox.attempts_max.into(), 1, 1000),
+        ("webhooks.patience_hours", inbox.patience_hours.into(), 1, 8760),
         ("webhooks.apply_batch", inbox.apply_batch.into(), 1, 5_000),
         ("webhooks.secret_overlap_hours", inbox.secret_overlap_hours.into(), 0, 8760),
     ]

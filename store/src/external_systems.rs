@@ -321,9 +321,9 @@ const DELETE: &str = "UPDATE external_systems SET deleted_at = $3, updated_at = 
     WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
 
 /// Deletes a system: secrets and settings are wiped, its records stay, webhook events that wait are dead.
-/// Cancel its runs first.
+/// Bury its events ([`webhook_events::bury_of_system`]) and cancel its runs first, in this order.
 pub async fn delete(tx: &mut Tx, system: &ExternalSystem, now: DateTime<Utc>) -> Result<(), StoreError> {
-    // Events before the system, as whoever applies them does it.
+    // Those that came meanwhile, or are too many for one go.
     webhook_events::bury_of_system(tx, system.id, now).await?;
     let empty = Json(Map::new());
     let affected = on_tx!(tx, |ex| sqlx::query(DELETE)

@@ -1,6 +1,20 @@
-//! Ids as types of their own, so that a run's id cannot be given where a system's is meant.
+//! Ids as types of their own, so that a run's id cannot be given where a system's is meant. Of version 7, they
+//! sort by the time at which they were made.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
+
+/// How far an id's time may be from the times of its row, which are taken a little earlier or later, and by
+/// another machine's clock.
+const TIME_SLACK: TimeDelta = TimeDelta::days(1);
+
+/// An id greater than those of all rows that were made before a time: what is looked for among old rows is
+/// found by the primary key, without a look at the young ones.
+pub(crate) fn beyond(time: DateTime<Utc>) -> Uuid {
+    let time = time.checked_add_signed(TIME_SLACK).unwrap_or(time);
+    let millis = u64::try_from(time.timestamp_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+}
 
 macro_rules! id {
     ($(#[doc = $doc:literal])+ $name:ident) => {

@@ -12,6 +12,9 @@
 //! state what no newer patch has told. A deletion is the other way round: it counts as the newest
 //! version of the whole record, so that a poll of an older one cannot bring it back.
 //!
+//! News without a time of the vendor's own is not compared with the vendor's clock, which may run ahead of
+//! ours: heard after what is there was observed, it is newer than that.
+//!
 //! The content hash stays that of the last full record: the same record polled again is still known,
 //! and a newer version of it still puts its own state back ([`crate::record_batches`]).
 
@@ -128,7 +131,7 @@ pub struct RecordPatch {
     pub tracking_number: Option<String>,
     /// The record is gone.
     pub deleted: bool,
-    /// When the vendor changed it, if the vendor tells; else the observation is its version.
+    /// When the vendor changed it, if the vendor tells; else it is newer than what was observed before it.
     pub version_at: Option<DateTime<Utc>>,
     /// When the webhook arrived.
     pub observed_at: DateTime<Utc>,
@@ -186,7 +189,8 @@ struct News {
     delivered_at: Option<DateTime<Utc>>,
     tracking_number: Option<String>,
     deleted: bool,
-    version: Version,
+    version_at: Option<DateTime<Utc>>,
+    observed_at: DateTime<Utc>,
     forced: bool,
 }
 
@@ -223,9 +227,21 @@ impl News {
             delivered_at: patch.delivered_at.map(|time| check_time("delivered_at", time)).transpose()?,
             tracking_number: patch.tracking_number.clone().map(clean),
             deleted: patch.deleted,
-            version: (version_at.unwrap_or(observed_at), observed_at),
+            version_at,
+            observed_at,
             forced: patch.forced,
         })
+    }
+
+    /// Its version, beside that of what it changes. Without a time of the vendor's it is at least as new as
+    /// whatever was observed before it was heard; for the rest the time of hearing has to do.
+    fn version_over(&self, there: Version) -> Version {
+        let version_at = match self.version_at {
+            Some(told) => told,
+            None if self.observed_at >= there.1 => self.observed_at.max(there.0),
+            None => self.observed_at,
+        };
+        (version_at, self.observed_at)
     }
 }
 
@@ -252,19 +268,21 @@ impl Standing {
         let record = (self.version_at, self.observed_at);
         // No patch so far sorts before every version, as `None` does.
         let state = self.status_version_at.zip(self.status_observed_at);
-        if news.forced || (news.version >= record && Some(news.version) >= state) {
+        let of_record = news.version_over(record);
+        let of_state = state.map_or(of_record, |state| of_record.max(news.version_over(state)));
+        if news.forced || (of_record >= record && Some(of_state) >= state) {
             // Only a status is given a version: a tracking number must not keep out the status of an
             // older record that arrives later.
             if let Some(status) = &news.status {
                 next.status = Some(status.clone());
-                next.status_version_at = Some(news.version.0);
-                next.status_observed_at = Some(news.version.1);
+                next.status_version_at = Some(of_state.0);
+                next.status_observed_at = Some(of_state.1);
             }
             next.actual_delivery = news.delivered_at.or(next.actual_delivery);
             next.tracking_number = news.tracking_number.clone().or(next.tracking_number);
         }
-        if news.deleted && (news.forced || news.version >= record) {
-            (next.version_at, next.observed_at) = news.version;
+        if news.deleted && (news.forced || of_record >= record) {
+            (next.version_at, next.observed_at) = of_record;
             next.deleted_at = next.deleted_at.or(Some(now));
         }
         next

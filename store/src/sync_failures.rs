@@ -56,7 +56,7 @@ pub(crate) const COUNT_OPEN: &str =
     "SELECT COUNT(*) FROM sync_failures WHERE system_id = $1 AND resolved_at IS NULL";
 pub(crate) const PURGE: &str = "
     DELETE FROM sync_failures WHERE id IN
-        (SELECT id FROM sync_failures WHERE resolved_at < $1 ORDER BY id LIMIT $2)";
+        (SELECT id FROM sync_failures WHERE id < $3 AND resolved_at < $1 ORDER BY id LIMIT $2)";
 
 /// Every fixed statement of this table, by name.
 #[cfg(feature = "testing")]
@@ -254,6 +254,8 @@ pub async fn purge(store: &Store, before: DateTime<Utc>, limit: i64) -> Result<u
     Ok(on_write!(store, |ex| sqlx::query(PURGE)
         .bind(before)
         .bind(limit)
+        // What was resolved before a time was made before it.
+        .bind(crate::ids::beyond(before))
         .execute(ex)
         .await
         .map(|done| done.rows_affected()))?)

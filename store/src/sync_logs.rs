@@ -173,5 +173,6 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("sync_logs::due::PURGE", due::PURGE),
     ("sync_logs::list::TALLY", list::TALLY),
     ("sync_logs::list::SLOTS", list::SLOTS),
+    ("sync_logs::minute::ADD_TO_MINUTE", minute::ADD_TO_MINUTE),
     ("sync_logs::minute::LOG_MINUTE", minute::LOG_MINUTE),
 ];

@@ -119,6 +119,16 @@ pub async fn refuse_poison(store: &Store, table: &str, column: &str) {
     }
 }
 
+/// Calls a table by another name, so that every statement about it fails until it is called as before.
+pub async fn rename_table(store: &Store, from: &str, to: &str) {
+    let rename = sqlx::AssertSqlSafe(format!("ALTER TABLE {from} RENAME TO {to}"));
+    match store.pool() {
+        Pool::Postgres(pool) => sqlx::raw_sql(rename).execute(pool).await.map(drop),
+        Pool::Sqlite { write, .. } => sqlx::raw_sql(rename).execute(write).await.map(drop),
+    }
+    .expect("the table is renamed");
+}
+
 fn options() -> PoolOptions {
     PoolOptions {
         connections_max: 8,

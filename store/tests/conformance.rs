@@ -79,6 +79,8 @@ on_both! {
     }
     sync_logs {
         a_second_active_run_is_refused,
+        a_run_that_webhooks_asked_for_later_is_not_done_when_it_is_hurried,
+        a_pending_run_says_whether_it_is_in_the_middle_of_something,
         a_slot_fires_once,
         a_run_is_claimed_once_and_only_when_due,
         an_expired_lease_is_taken_over_and_the_old_worker_is_fenced_off,
@@ -110,6 +112,7 @@ on_both! {
     }
     webhook_claims {
         what_is_due_longest_is_claimed_first,
+        a_claim_is_bounded_in_bytes_too,
         of_many_workers_none_claims_what_another_has,
         what_somebody_holds_is_skipped,
         an_event_whose_worker_fell_silent_comes_alone,
@@ -195,6 +198,7 @@ on_both! {
         the_same_record_polled_again_does_not_undo_a_patch,
         a_newer_record_after_a_patch_overwrites_the_state_too,
         a_newer_version_of_equal_content_puts_its_state_back,
+        news_without_a_time_is_newer_than_what_was_observed_before_it,
         on_a_tie_of_versions_the_later_observation_wins,
         a_stale_poll_does_not_bring_back_what_was_deleted,
         a_newer_poll_brings_back_what_was_deleted,

@@ -182,8 +182,12 @@ async fn events_are_applied_again_by_filter_as_a_run() {
         })
         .unwrap();
         let manager = app.token(Role::StoreManager, None).await;
-        let body =
+        let mut body =
             json!({"system_id": system, "from": "2026-01-04T12:02:00Z", "state": "applied", "force": true});
+        let refused = app.post(&format!("{EVENTS}/replay"), &manager, &body).await;
+        assert_eq!(refused.status, 422, "many at once are not forced: {}", refused.text);
+        assert!(refused.text.contains("force"), "{}", refused.text);
+        body.as_object_mut().unwrap().remove("force");
         let started = app.post(&format!("{EVENTS}/replay"), &manager, &body).await;
         assert_eq!(started.status, 202, "{}", started.text);
         app.drain().await;
@@ -193,7 +197,7 @@ async fn events_are_applied_again_by_filter_as_a_run() {
         let stored: Vec<String> = sales(&app).await.into_iter().map(|(id, _)| id).collect();
         assert_eq!(stored, ["T-1", "T-2"], "neither the one before that time nor the quarantined one");
         let audited = audited(&app, "webhook_events.replay").await;
-        assert_eq!((&audited[0].0, &audited[0].1["forced"]), (&system, &json!(true)));
+        assert_eq!((&audited[0].0, &audited[0].1["state"]), (&system, &json!("applied")));
     }
 }
 

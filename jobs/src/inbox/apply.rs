@@ -9,6 +9,7 @@
 //!
 //! A batch that the database refuses, or on which the program stumbles, is taken apart until the culprit
 //! stands alone; it fails with the reason, waits longer each time, and is dead when it is out of attempts.
+//! What may mend itself with time is waited for longer: `failed` in `write` has the table.
 //! What is left undone (the process dies, the database is away for long) is left to its lease, after which
 //! each event is claimed alone: one that kills its worker takes nobody along.
 
@@ -231,8 +232,9 @@ async fn settle_patiently(
     }
 }
 
-/// Plans a group anew and writes it. Up to three transactions: within each, rows are locked in the order of
-/// their keys, and changes of records that the same transaction has written would break that order.
+/// Plans a group anew and writes it. Up to four transactions: within each, rows are locked in the order of
+/// their keys, and changes of records that the same transaction has written would break that order. So would
+/// the runs of pulls: a page of a pull holds its run before its records.
 async fn settle_once(
     ctx: &Context,
     claimed: &Arc<Vec<Claimed>>,
@@ -240,19 +242,22 @@ async fn settle_once(
 ) -> Result<Vec<Thin>, Trouble> {
     let attempts_max = i64::from(ctx.webhooks.attempts_max.max(1));
     let planned = planning::plan(claimed, group, attempts_max).await.map_err(Trouble::Left)?;
-    let (mut plain, mut forced, mut patches, mut thin) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut plain, mut forced, mut patches) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pulls, mut thin) = (Vec::new(), Vec::new());
     for (at, planned) in planned {
         let Claimed { event, target, .. } = &claimed[at];
         match (planned, target) {
-            (Planned::Fetch { stream, event }, Ok(target)) => {
-                thin.push(Thin { at, target: Arc::clone(target), stream, event });
+            (Planned::Fetch { stream, event: named }, Ok(target)) => {
+                let (target, attempt) = (Arc::clone(target), event.attempt);
+                thin.push(Thin { at, target, stream, event: named, attempt });
             }
             (planned @ Planned::Records { .. }, _) if event.forced => forced.push((at, planned)),
             (planned @ Planned::Patches(_), _) => patches.push((at, planned)),
+            (planned @ Planned::Pull { .. }, _) => pulls.push((at, planned)),
             (planned, _) => plain.push((at, planned)),
         }
     }
-    for part in [plain, forced, patches] {
+    for part in [plain, forced, patches, pulls] {
         if part.is_empty() {
             continue;
         }

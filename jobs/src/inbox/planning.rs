@@ -22,11 +22,30 @@ pub(super) struct Fault {
     pub(super) action: Action,
     pub(super) code: &'static str,
     pub(super) message: String,
+    /// It may mend itself with time, and is waited for as long as `webhooks.patience_hours` says.
+    pub(super) passes: bool,
 }
+
+/// What an event is about has not come yet, or the vendor does not show it yet.
+pub(super) const RECORD_MISSING: &str = "record_missing";
 
 impl From<JobError> for Fault {
     fn from(error: JobError) -> Self {
-        Self { action: error.action, code: error.code, message: error.message }
+        let passes = error.code == RECORD_MISSING;
+        Self { action: error.action, code: error.code, message: error.message, passes }
+    }
+}
+
+impl Fault {
+    /// What came of asking a vendor for a record. One that it does not know is asked for again: its webhooks
+    /// may be faster than the index behind its answers.
+    pub(super) fn of_vendor(error: JobError) -> Self {
+        let unknown = matches!(error.code, "vendor_not_found" | RECORD_MISSING);
+        let action = match error.action {
+            Action::GiveUp if unknown => Action::Retry { after: None },
+            action => action,
+        };
+        Self { action, passes: matches!(action, Action::Retry { .. }), ..Self::from(error) }
     }
 }
 
@@ -167,6 +186,10 @@ fn plan_answer(answer: &Answer) -> Planned {
         Some(failure) if count(&mapped) == 0 => {
             Planned::Failed(Fault::from(JobError::retry("event_not_mapped", failure.reason.clone())))
         }
+        None if count(&mapped) == 0 && mapped.skipped == 0 => Planned::Failed(Fault::from(JobError::retry(
+            RECORD_MISSING,
+            "the vendor does not show the record that the event names; it is asked for again",
+        ))),
         _ => records(answer.stream.clone(), mapped, EventResult::Fetched),
     }
 }

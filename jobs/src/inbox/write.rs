@@ -2,9 +2,11 @@
 //! changes they tell, the pulls they ask for, and the log of their minute. All of it or nothing.
 //!
 //! Locks are taken in one order everywhere: events by id, records by system, table and key, minute logs and
-//! runs, systems. So appliers wait for each other and for pulls, never in a ring.
+//! runs, systems. So appliers wait for each other and for pulls, never in a ring. Pulls hold their run before
+//! their records; so the events that ask for pulls are written without others that bring records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use serde_json::json;
@@ -13,17 +15,19 @@ use zhilian_sync_store::record_patches::{self, Patched, RecordPatch};
 use zhilian_sync_store::sync_failures::{self, Failing, NewFailure};
 use zhilian_sync_store::sync_logs::{self, Counts, LogMinute};
 use zhilian_sync_store::webhook_events::{self, End, EventResult, Outcome, WebhookEvent};
-use zhilian_sync_store::{EventId, Lane, RunId, StoreError, SystemId, Tx, events};
+use zhilian_sync_store::{EventId, RunId, StoreError, SystemId, Tx, events};
 
-use super::planning::{Claimed, Fault, Planned};
+use super::planning::{Claimed, Fault, Planned, RECORD_MISSING};
 use super::records::{Records, Stored};
 use crate::context::{Context, seconds};
-use crate::enqueue::{self, Enqueued, Wish};
+use crate::enqueue::{self, Wish};
 use crate::outcome::{Action, JobError};
 use crate::worker::later;
 
 /// What live clients hear when a minute log begins.
 const NEWS: &str = "webhooks.applied";
+/// Of its attempts an event keeps one in so many while it waits for what mends itself with time.
+const ATTEMPTS_LEFT: i64 = 4;
 
 /// The row that an event is counted in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +66,8 @@ struct Sheet<'a> {
     lines: BTreeMap<LogKey, Line>,
     /// Records that could not be made or stored, by system, stream and the log they are counted in.
     failures: BTreeMap<(SystemId, String, RunId), Vec<NewFailure>>,
-    pulls: BTreeSet<(SystemId, String)>,
+    /// Streams to be pulled, and how long after now a window shows what was announced.
+    pulls: BTreeMap<(SystemId, String), TimeDelta>,
     /// Systems whose vendor refuses our credentials, and its words.
     refused: BTreeMap<SystemId, String>,
 }
@@ -93,7 +98,7 @@ pub(super) async fn write(
         corrections: BTreeMap::new(),
         lines: BTreeMap::new(),
         failures: BTreeMap::new(),
-        pulls: BTreeSet::new(),
+        pulls: BTreeMap::new(),
         refused: BTreeMap::new(),
     };
     let alone = group.len() == 1;
@@ -134,29 +139,53 @@ fn end_of(ctx: &Context, event: &WebhookEvent, planned: &Planned, now: DateTime<
     Some(End::Applied { result, sync_log_id: Some(LogKey::of(event).id()), note: None })
 }
 
-/// The table of [`Action`] for events.
+/// The table of [`Action`] for events; [`Fault::passes`] is what may mend itself with time, and patience is
+/// over when an event was received `webhooks.patience_hours` ago.
+///
+/// | action | row afterwards | attempt |
+/// |---|---|---|
+/// | `Retry` | pending, `run_at` by backoff or the vendor's Retry-After; dead when out of attempts | spent |
+/// | `Retry` of what passes | as above; instead of dead, every `engine.retry_max_secs` until patience is over | given back |
+/// | `Unauthorized` | pending after the cool-down, dead when patience is over; the system goes to `error` | given back |
+/// | `GiveUp` | dead | spent |
+/// | `Snooze`, `Yield` | pending | given back |
+/// | `Lost` | untouched | – |
 fn failed(ctx: &Context, event: &WebhookEvent, fault: &Fault, now: DateTime<Utc>) -> Option<End> {
-    let Fault { action, code, message } = fault.clone();
-    let attempts_max = i64::from(ctx.webhooks.attempts_max.max(1));
-    let retry = |after| {
-        if event.attempt >= attempts_max {
-            return End::Dead { code, message: message.clone() };
-        }
-        let attempt = u32::try_from(event.attempt).unwrap_or(u32::MAX);
-        let delay = ctx.retry_policy().delay(attempt).max(after);
-        End::Retry { run_at: later(now, delay), code, message: message.clone() }
-    };
+    let Fault { action, code, message, passes } = fault.clone();
     Some(match action {
         Action::Lost => return None,
         Action::Yield => End::GiveBack { run_at: now },
-        // An event that was put off for that long begins to spend its attempts, so that it ends.
-        Action::Snooze(delay) if event.received_at + seconds(ctx.engine.run_deadline_secs) < now => {
-            retry(delay)
-        }
+        Action::Snooze(delay) if passes => End::PutOff { run_at: later(now, delay), code, message },
         Action::Snooze(delay) => End::GiveBack { run_at: later(now, delay) },
-        Action::Retry { after } => retry(after.unwrap_or_default()),
+        Action::Retry { after } => retry(ctx, event, fault, after.unwrap_or_default(), now),
+        Action::Unauthorized if !patience_is_over(ctx, event, now) => {
+            // Asking more often would only lock the account. New credentials hurry it.
+            let run_at = now + seconds(ctx.engine.breaker_cooldown_secs);
+            End::PutOff { run_at, code, message }
+        }
         Action::GiveUp | Action::Unauthorized => End::Dead { code, message },
     })
+}
+
+fn retry(ctx: &Context, event: &WebhookEvent, fault: &Fault, after: Duration, now: DateTime<Utc>) -> End {
+    let (code, message) = (fault.code, fault.message.clone());
+    let attempts_max = i64::from(ctx.webhooks.attempts_max.max(1));
+    // What passes leaves some attempts to what may then be wrong with the event itself, and to workers that
+    // die of something else while they hold it.
+    let spendable = if fault.passes { attempts_max - attempts_max / ATTEMPTS_LEFT } else { attempts_max };
+    let delay = |attempt| later(now, ctx.retry_policy().delay(attempt).max(after));
+    if event.attempt < spendable {
+        let attempt = u32::try_from(event.attempt).unwrap_or(u32::MAX);
+        return End::Retry { run_at: delay(attempt), code, message };
+    }
+    if fault.passes && !patience_is_over(ctx, event, now) {
+        return End::PutOff { run_at: delay(u32::MAX), code, message };
+    }
+    End::Dead { code, message }
+}
+
+fn patience_is_over(ctx: &Context, event: &WebhookEvent, now: DateTime<Utc>) -> bool {
+    event.received_at + seconds(u64::from(ctx.webhooks.patience_hours) * 3_600) <= now
 }
 
 impl Sheet<'_> {
@@ -181,7 +210,11 @@ impl Sheet<'_> {
         let event = &self.claimed[at].event;
         match planned {
             Planned::Pull { stream } => {
-                self.pulls.insert((event.system_id, stream));
+                let system = self.claimed[at].target.as_ref().ok().map(|target| &target.system);
+                let (ctx, key) = (self.ctx, (event.system_id, stream));
+                self.pulls.entry(key).or_insert_with_key(|(_, stream)| {
+                    system.map(|system| enqueue::wait_of(ctx, system, stream)).unwrap_or_default()
+                });
                 self.count(at, Counts { total: 1, success: 1, ..Counts::default() });
             }
             Planned::Nothing { skipped, .. } => {
@@ -196,14 +229,14 @@ impl Sheet<'_> {
     /// A failed event is counted when it is dead; one that is tried again will be counted then.
     fn note_failure(&mut self, at: usize, fault: &Fault) {
         let event = &self.claimed[at].event;
+        if fault.action == Action::Unauthorized {
+            self.refused.insert(event.system_id, fault.message.clone());
+        }
         let Some(End::Dead { code, message }) = failed(self.ctx, event, fault, self.now) else {
             tracing::debug!(event.id = %event.id, event.code = fault.code, "the event failed: {}", fault.message);
             return;
         };
         tracing::warn!(event.id = %event.id, event.code = code, "the event is dead: {message}");
-        if fault.action == Action::Unauthorized {
-            self.refused.insert(event.system_id, message.clone());
-        }
         self.count(at, Counts { total: 1, failed: 1, ..Counts::default() });
         self.line(at).failed = Some((code, message));
     }
@@ -267,7 +300,7 @@ impl Sheet<'_> {
                 Patched::Unchanged => {}
                 Patched::Missing => {
                     fault.get_or_insert(Fault::from(JobError::retry(
-                        "record_missing",
+                        RECORD_MISSING,
                         "the record that the event changes has not come yet; it is waited for",
                     )));
                 }
@@ -300,9 +333,8 @@ impl Sheet<'_> {
             let of = Failing { system_id, stream: &stream, sync_log_id: Some(log) };
             sync_failures::record_batch(&mut tx, self.ctx.clock(), of, failures).await?;
         }
-        let mut enqueued: Vec<Enqueued> = Vec::with_capacity(self.pulls.len());
-        for (system, stream) in &self.pulls {
-            enqueued.push(enqueue::enqueue(self.ctx, &mut tx, &Wish::told(*system, stream)).await?);
+        for ((system, stream), wait) in &self.pulls {
+            enqueue::enqueue(self.ctx, &mut tx, &Wish::told(*system, stream, *wait)).await?;
         }
         for (system, message) in &self.refused {
             let health = Health::Failing {
@@ -315,9 +347,6 @@ impl Sheet<'_> {
         }
         tx.commit().await?;
         self.ctx.applying.tell(news);
-        if !enqueued.is_empty() {
-            enqueue::ring(self.ctx, Lane::Syncs, &enqueued).await;
-        }
         Ok(())
     }
 

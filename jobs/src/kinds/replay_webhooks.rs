@@ -44,7 +44,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     let kept = attempt.run.position.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let mut position: Position = kept.unwrap_or_default();
     loop {
-        let more = bite(ctx, attempt, &filter, parameters.forced, &mut position).await?;
+        let more = bite(ctx, attempt, &filter, &mut position).await?;
         if let Err(error) = inbox::ring_hooks(ctx).await {
             tracing::debug!(%error, "could not ring for replayed events; the scheduler rings");
         }
@@ -79,13 +79,12 @@ async fn bite(
     ctx: &Context,
     attempt: &Attempt,
     filter: &EventFilter<'_>,
-    forced: bool,
     position: &mut Position,
 ) -> Result<bool, JobError> {
     let mut tx = attempt.begin().await?;
     let now = ctx.clock().now();
     let (replayed, last) =
-        webhook_events::replay_some(&mut tx, filter, position.after, i64::from(BITE), forced, now).await?;
+        webhook_events::replay_some(&mut tx, filter, position.after, i64::from(BITE), now).await?;
     let mut next = *position;
     next.replayed += i64::try_from(replayed).unwrap_or(i64::MAX);
     next.after = last.or(next.after);

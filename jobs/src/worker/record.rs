@@ -10,7 +10,7 @@ use zhilian_sync_store::{StoreError, SyncStatus, Trigger, events};
 use super::Done;
 use crate::backoff::RetryPolicy;
 use crate::context::{Context, seconds};
-use crate::enqueue::{self, Enqueued, Wish};
+use crate::enqueue::{self, Enqueued, PullParameters, Wish};
 use crate::kinds::Kind;
 use crate::outcome::{Action, JobError};
 
@@ -190,6 +190,14 @@ async fn repeat(
         return Ok(None);
     };
     let parameters = run.parameters.as_deref();
+    let pull: PullParameters =
+        parameters.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let system = match run.system_id {
+        Some(id) if kind == Kind::Pull && !pull.is_backfill() => {
+            external_systems::find(&ctx.store, id).await?
+        }
+        _ => None,
+    };
     let wish = Wish {
         kind,
         system: run.system_id,
@@ -197,7 +205,9 @@ async fn repeat(
         // A stream that webhooks keep asking for takes no place from those where a person waits.
         trigger: if run.trigger == Trigger::Webhook { Trigger::Webhook } else { Trigger::Manual },
         scheduled_for: None,
-        parameters: parameters.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+        // What was announced a moment ago is to be in its window.
+        wait: system.map(|system| enqueue::wait_of(ctx, &system, &run.sync_type)).unwrap_or_default(),
+        parameters: pull,
         replay: parameters
             .filter(|_| kind == Kind::ReplayWebhooks)
             .and_then(|text| serde_json::from_str(text).ok()),

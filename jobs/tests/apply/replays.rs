@@ -5,6 +5,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use zhilian_sync_jobs::enqueue::{self, Enqueued, ReplayParameters, Wish};
 use zhilian_sync_jobs::worker;
+use zhilian_sync_store::sync_logs::{self, Filter};
+use zhilian_sync_store::testing::rename_table;
 use zhilian_sync_store::webhook_events::{self, EventResult, WebhookState};
 use zhilian_sync_store::{RunId, StoreError, SyncStatus};
 
@@ -120,15 +122,16 @@ pub(crate) async fn a_replay_leaves_the_quarantine_alone(bench: Bench) {
 pub(crate) async fn a_second_replay_of_the_same_events_joins_and_another_is_a_conflict(bench: Bench) {
     let system = bench.system().await;
     let other = bench.system().await;
-    let of = |system, forced| {
-        Wish::replay(ReplayParameters { system: Some(system), forced, ..ReplayParameters::default() }, None)
+    let of = |system, state| {
+        Wish::replay(ReplayParameters { system: Some(system), state, ..ReplayParameters::default() }, None)
     };
-    let first = enqueue::start(&bench.ctx, &of(system, false)).await.unwrap().run().unwrap();
-    let again = enqueue::start(&bench.ctx, &of(system, false)).await.unwrap();
+    let dead = Some(WebhookState::Dead);
+    let first = enqueue::start(&bench.ctx, &of(system, None)).await.unwrap().run().unwrap();
+    let again = enqueue::start(&bench.ctx, &of(system, None)).await.unwrap();
     assert_eq!(again, Enqueued::Hurried(first));
-    let conflict = enqueue::start(&bench.ctx, &of(system, true)).await;
+    let conflict = enqueue::start(&bench.ctx, &of(system, dead)).await;
     assert!(matches!(conflict, Err(StoreError::Conflict(_))), "{conflict:?}");
-    assert!(matches!(enqueue::start(&bench.ctx, &of(other, true)).await, Ok(Enqueued::New(_))));
+    assert!(matches!(enqueue::start(&bench.ctx, &of(other, dead)).await, Ok(Enqueued::New(_))));
     bench.drain().await;
     assert_eq!(bench.run(first).await.status, SyncStatus::Success);
     let health = bench.read_system(system).await;
@@ -145,4 +148,25 @@ pub(crate) async fn old_events_are_purged(bench: Bench) {
     assert!(webhook_events::find(bench.store(), old).await.unwrap().is_none());
     assert_eq!(bench.event(fresh).await.state, WebhookState::Applied);
     assert_eq!(bench.orders(system).await, 2, "records stay");
+}
+
+pub(crate) async fn a_table_that_cannot_be_tidied_keeps_nothing_in_the_others(bench: Bench) {
+    let system = bench.system().await;
+    let old = bench.receive(system, &[saved("A", "1.00", 0)]).await[0];
+    bench.drain().await;
+    bench.advance(TimeDelta::days(i64::from(bench.ctx.engine.retention_days) + 2));
+    rename_table(bench.store(), "sessions", "mislaid").await;
+    bench.drain().await;
+    assert!(webhook_events::find(bench.store(), old).await.unwrap().is_none(), "gone all the same");
+    let newest = async || {
+        let filter = Filter { sync_type: Some("upkeep"), limit: 1, ..Filter::default() };
+        sync_logs::list(bench.store(), &filter).await.unwrap().remove(0)
+    };
+    let run = newest().await;
+    assert_eq!((run.status, run.attempt), (SyncStatus::Pending, 1), "it is tried again");
+    assert!(run.error_message.as_deref().unwrap().contains("sessions"), "{run:?}");
+    rename_table(bench.store(), "mislaid", "sessions").await;
+    bench.advance(run.run_at - bench.now());
+    bench.drain().await;
+    assert_eq!(newest().await.status, SyncStatus::Success);
 }

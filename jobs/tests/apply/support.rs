@@ -34,19 +34,19 @@ kind = "none"
 stream = "orders"
 message = "ok"
 
-[limits.default]
+[limits.orders]
 requests = 2
 per_secs = 60
 
 [streams.orders]
 target = "pos_transactions"
 request.path = "/orders"
-request.limit = "default"
+request.limit = "orders"
 answer.records = "items"
 
 [streams.orders.one]
 path = "/orders/{event.data.id}"
-limit = "default"
+limit = "orders"
 record = "order"
 
 [streams.orders.mapping]
@@ -64,6 +64,8 @@ payment_method = "pay"
 target = "external_records"
 request.path = "/bookings"
 answer.records = "items"
+one.path = "/bookings/{event.data.id}"
+one.record = "booking"
 mapping.fields.external_id = "id"
 mapping.fields.status = "state"
 mapping.fields.version_at = "updated"
@@ -111,6 +113,11 @@ key = "id"
 events = ["order.named"]
 action = "fetch"
 stream = "orders"
+
+[[webhook.routes]]
+events = ["booking.named"]
+action = "fetch"
+stream = "bookings"
 
 [[webhook.routes]]
 events = ["orders.changed"]

@@ -115,6 +115,27 @@ pub(crate) async fn a_patch_that_comes_before_its_record_waits_for_it(bench: Ben
     bench.is_quiet().await;
 }
 
+pub(crate) async fn a_patch_whose_record_never_comes_is_dead_at_last(mut bench: Bench) {
+    bench.set(|webhooks| webhooks.patience_hours = 1);
+    let system = bench.system().await;
+    let id = bench.receive(system, &[event("order.voided", &json!({ "id": "A" }))]).await[0];
+    bench.drain_to_the_end().await;
+    let dead = bench.event(id).await;
+    assert_eq!((dead.state, dead.error_code.as_deref()), (WebhookState::Dead, Some("record_missing")));
+    assert!(dead.ended_at.unwrap() - dead.received_at >= TimeDelta::hours(1));
+}
+
+pub(crate) async fn a_patch_without_a_time_beats_a_vendor_whose_clock_is_ahead(bench: Bench) {
+    let system = bench.system().await;
+    bench.receive(system, &[saved("A", "5.00", 3_600)]).await;
+    bench.drain().await;
+    bench.advance(TimeDelta::seconds(1));
+    let void = bench.receive(system, &[event("order.voided", &json!({ "id": "A" }))]).await[0];
+    bench.drain().await;
+    assert_eq!(bench.event(void).await.result, Some(EventResult::Patched));
+    assert_eq!(bench.order(system, "A").await.unwrap().transaction_type, TransactionType::Void);
+}
+
 pub(crate) async fn a_patch_in_the_batch_of_its_record_is_applied_after_it(bench: Bench) {
     let system = bench.system().await;
     let void = event("order.voided", &json!({ "id": "A", "updated": at(50) }));

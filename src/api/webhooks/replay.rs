@@ -28,7 +28,7 @@ request_body! {
 }
 
 request_body! {
-    /// Which events of a system are applied again, and how.
+    /// Which events of a system are applied again. What is newer than they are always stays.
     refuses_unknown pub struct ReplaySome {
         /// The system.
         system_id: Uuid,
@@ -40,8 +40,6 @@ request_body! {
         from: Option<Time>,
         /// Only those received before this time.
         to: Option<Time>,
-        /// Whether they overwrite what is newer; by default they do not.
-        force: Option<Flag>,
     }
 }
 
@@ -107,7 +105,6 @@ pub(super) async fn some(
         event_type: asked.event_type.map(|text| text.0),
         from: asked.from.map(|time| time.0),
         to: asked.to.map(|time| time.0),
-        forced: asked.force.is_some_and(|force| force.0),
     };
     let detail = serde_json::to_string(&parameters).ok();
     let wish = Wish::replay(parameters, Some(caller.user_id));

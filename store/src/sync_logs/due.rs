@@ -156,7 +156,7 @@ pub async fn fail_exhausted(
 }
 
 pub(crate) const PURGE: &str = "DELETE FROM sync_logs WHERE id IN (SELECT id FROM sync_logs \
-    WHERE completed_at < $1 AND status IN ('success', 'partial', 'failed', 'cancelled') \
+    WHERE id < $3 AND completed_at < $1 AND status IN ('success', 'partial', 'failed', 'cancelled') \
     AND NOT EXISTS (SELECT 1 FROM sync_failures WHERE sync_failures.sync_log_id = sync_logs.id) \
     ORDER BY id LIMIT $2)";
 
@@ -165,6 +165,8 @@ pub async fn purge(store: &Store, completed_before: DateTime<Utc>, limit: i64) -
     Ok(on_write!(store, |ex| sqlx::query(PURGE)
         .bind(completed_before)
         .bind(limit)
+        // What ended before a time was made before it.
+        .bind(crate::ids::beyond(completed_before))
         .execute(ex)
         .await
         .map(|done| done.rows_affected()))?)

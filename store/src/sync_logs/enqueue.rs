@@ -86,9 +86,13 @@ pub struct Active {
     pub status: SyncStatus,
     /// What it was asked to do.
     pub parameters: Option<String>,
+    /// Not before this time.
+    pub run_at: DateTime<Utc>,
+    /// It is in the middle of something: it goes on where it was, and does not begin anew.
+    pub begun: bool,
 }
 
-pub(crate) const FIND_ACTIVE: &str = "SELECT id, status, parameters FROM sync_logs \
+pub(crate) const FIND_ACTIVE: &str = "SELECT id, status, parameters, run_at, position IS NOT NULL AS begun FROM sync_logs \
     WHERE exclusive_key = $1 AND status IN ('pending', 'syncing')";
 
 /// The pending or syncing run with this exclusive key.
@@ -96,11 +100,12 @@ pub async fn find_active(tx: &mut Tx, exclusive_key: &str) -> Result<Option<Acti
     Ok(on_tx!(tx, |ex| sqlx::query_as(FIND_ACTIVE).bind(exclusive_key.to_owned()).fetch_optional(ex).await)?)
 }
 
-pub(crate) const HURRY: &str = "UPDATE sync_logs SET run_at = $2, lane = $3, rung_at = $2, updated_at = $2 \
-    WHERE id = $1 AND status = 'pending'";
+// A run that webhooks have asked for waits until it can see what they told of: begun earlier, it does not.
+pub(crate) const HURRY: &str = "UPDATE sync_logs SET run_at = $2, lane = $3, rung_at = $2, updated_at = $2, \
+    again = again OR (trigger = 'webhook' AND run_at > $2) WHERE id = $1 AND status = 'pending'";
 
-/// Makes a pending run due now, in another lane; the caller rings after its commit. `false` when it is
-/// not pending any more.
+/// Makes a pending run due now, in another lane; the caller rings after its commit. One that webhooks have
+/// asked for a later time runs once more. `false` when it is not pending any more.
 pub async fn hurry(tx: &mut Tx, id: RunId, lane: Lane, now: DateTime<Utc>) -> Result<bool, StoreError> {
     let affected = on_tx!(tx, |ex| sqlx::query(HURRY)
         .bind(id)
@@ -113,9 +118,9 @@ pub async fn hurry(tx: &mut Tx, id: RunId, lane: Lane, now: DateTime<Utc>) -> Re
 }
 
 pub(crate) const ASK_AGAIN: &str = "UPDATE sync_logs SET again = TRUE, updated_at = $2 \
-    WHERE id = $1 AND status = 'syncing'";
+    WHERE id = $1 AND status IN ('pending', 'syncing')";
 
-/// Makes a syncing run run once more when it ends; `false` when it is not syncing any more.
+/// Makes a run run once more when it ends; `false` when it has ended.
 pub async fn ask_again(tx: &mut Tx, id: RunId, now: DateTime<Utc>) -> Result<bool, StoreError> {
     let affected = on_tx!(tx, |ex| sqlx::query(ASK_AGAIN)
         .bind(id)

@@ -52,22 +52,20 @@ pub fn minute_id(system: SystemId, event_type: &str, minute: DateTime<Utc>) -> R
     RunId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
 
-// The id stands for the slot. It is what conflicts, because PostgreSQL looks at a table's first index first:
-// with the slot as the target, two that make a row at once would meet at the id, which is an error.
+// Most minutes are there already.
+pub(crate) const ADD_TO_MINUTE: &str = "UPDATE sync_logs SET records_total = records_total + $2, \
+    records_success = records_success + $3, records_failed = records_failed + $4, \
+    records_skipped = records_skipped + $5, status = CASE WHEN status = $6 THEN status ELSE 'partial' END, \
+    completed_at = $7, duration_ms = $8, error_code = COALESCE($9, error_code), \
+    error_message = COALESCE($10, error_message), updated_at = $7 WHERE id = $1";
+
+// Untargeted: two that make a row at once meet at its id or at its slot, and PostgreSQL takes a conflict at
+// an index that was not named for an error.
 pub(crate) const LOG_MINUTE: &str = "INSERT INTO sync_logs (id, system_id, kind, sync_type, trigger, lane, status, \
     attempt, max_attempts, claim_no, run_at, scheduled_for, again, records_total, records_success, records_failed, \
     records_skipped, started_at, completed_at, duration_ms, error_code, error_message, created_at, updated_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, 0, $8, $8, FALSE, $9, $10, $11, $12, $8, $13, $14, $15, $16, $13, $13) \
-    ON CONFLICT (id) DO UPDATE SET \
-    records_total = sync_logs.records_total + excluded.records_total, \
-    records_success = sync_logs.records_success + excluded.records_success, \
-    records_failed = sync_logs.records_failed + excluded.records_failed, \
-    records_skipped = sync_logs.records_skipped + excluded.records_skipped, \
-    status = CASE WHEN sync_logs.status = excluded.status THEN sync_logs.status ELSE 'partial' END, \
-    completed_at = excluded.completed_at, duration_ms = excluded.duration_ms, \
-    error_code = COALESCE(excluded.error_code, sync_logs.error_code), \
-    error_message = COALESCE(excluded.error_message, sync_logs.error_message), updated_at = excluded.updated_at \
-    RETURNING id";
+    ON CONFLICT DO NOTHING";
 
 /// Adds counts to the row of a minute, and makes it if it is the first to do so.
 ///
@@ -75,20 +73,52 @@ pub(crate) const LOG_MINUTE: &str = "INSERT INTO sync_logs (id, system_id, kind,
 /// it: call it late, and for several rows in the order of system and type.
 pub async fn log_minute(tx: &mut Tx, clock: &Clock, log: LogMinute<'_>) -> Result<RunId, StoreError> {
     let now = clock.now();
-    let Counts { total, success, failed, skipped } = log.counts;
-    let status = match (failed, success + skipped) {
+    let id = minute_id(log.system_id, log.event_type, log.minute);
+    // Whoever loses the race to make the row has waited for it, and adds to it.
+    if !add(tx, id, &log, now).await? && !make(tx, id, &log, now).await? {
+        add(tx, id, &log, now).await?;
+    }
+    Ok(id)
+}
+
+fn status_of(counts: Counts) -> SyncStatus {
+    match (counts.failed, counts.success + counts.skipped) {
         (0, _) => SyncStatus::Success,
         (_, 0) => SyncStatus::Failed,
         _ => SyncStatus::Partial,
-    };
-    Ok(on_tx!(tx, |ex| sqlx::query_scalar(LOG_MINUTE)
-        .bind(minute_id(log.system_id, log.event_type, log.minute))
+    }
+}
+
+/// Adds to the row; `false` where there is none yet.
+async fn add(tx: &mut Tx, id: RunId, log: &LogMinute<'_>, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    let affected = on_tx!(tx, |ex| sqlx::query(ADD_TO_MINUTE)
+        .bind(id)
+        .bind(log.counts.total)
+        .bind(log.counts.success)
+        .bind(log.counts.failed)
+        .bind(log.counts.skipped)
+        .bind(status_of(log.counts))
+        .bind(now)
+        .bind((now - log.minute).num_milliseconds().max(0))
+        .bind(log.failed_reason.map(|(code, _)| code.to_owned()))
+        .bind(log.failed_reason.map(|(_, message)| clean(message.to_owned())))
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(affected == 1)
+}
+
+/// Makes the row; `false` where there is one meanwhile.
+async fn make(tx: &mut Tx, id: RunId, log: &LogMinute<'_>, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    let Counts { total, success, failed, skipped } = log.counts;
+    let affected = on_tx!(tx, |ex| sqlx::query(LOG_MINUTE)
+        .bind(id)
         .bind(log.system_id)
         .bind(APPLY_WEBHOOKS)
         .bind(sync_type_of(log.event_type))
         .bind(Trigger::Webhook)
         .bind(Lane::Hooks)
-        .bind(status)
+        .bind(status_of(log.counts))
         .bind(log.minute)
         .bind(total)
         .bind(success)
@@ -98,6 +128,8 @@ pub async fn log_minute(tx: &mut Tx, clock: &Clock, log: LogMinute<'_>) -> Resul
         .bind((now - log.minute).num_milliseconds().max(0))
         .bind(log.failed_reason.map(|(code, _)| code.to_owned()))
         .bind(log.failed_reason.map(|(_, message)| clean(message.to_owned())))
-        .fetch_one(ex)
-        .await)?)
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(affected == 1)
 }

@@ -17,6 +17,9 @@ const PAUSE: TimeDelta = TimeDelta::minutes(10);
 /// An event whose worker fell silent this long ago goes before fresh ones, so that a long backlog does not
 /// keep it waiting for ever.
 const OVERDUE: TimeDelta = TimeDelta::minutes(1);
+/// The bodies of one claim are no larger than this together, unless the first alone is: they are held in
+/// memory by every worker, beside what is made of them.
+const CLAIM_BYTES_MAX: i64 = 8 << 20;
 /// How often a claim looks again when all it met were events of paused and deleted systems.
 const ROUNDS_MAX: usize = 20;
 
@@ -28,8 +31,8 @@ pub async fn has_due(store: &Store, now: DateTime<Utc>) -> Result<bool, StoreErr
     Ok(on_read!(store, |ex| sqlx::query_scalar(HAS_DUE).bind(now).fetch_one(ex).await)?)
 }
 
-/// Takes events for `worker` until `lease_until`, those that have been due the longest, at most `limit`;
-/// each has spent an attempt. None means that there is nothing to do.
+/// Takes events for `worker` until `lease_until`, those that have been due the longest, at most `limit` and
+/// about 8 MB of bodies; each has spent an attempt. None means that there is nothing to do.
 ///
 /// An event that was claimed before and neither marked nor given back comes alone: if it kills its
 /// worker, it dies alone.
@@ -80,6 +83,7 @@ pub async fn expire_leases(store: &Store) -> Result<u64, StoreError> {
 #[derive(sqlx::FromRow)]
 struct Due {
     id: EventId,
+    body_bytes: i64,
     silent: bool,
     paused: bool,
     deleted: bool,
@@ -88,8 +92,9 @@ struct Due {
 macro_rules! due {
     ($lock:literal) => {
         concat!(
-            "SELECT due.id, due.silent, external_systems.paused, external_systems.deleted_at IS NOT NULL AS deleted \
-             FROM (SELECT id, system_id, run_at, lease_until IS NOT NULL AS silent FROM webhook_events \
+            "SELECT due.id, due.body_bytes, due.silent, external_systems.paused, \
+             external_systems.deleted_at IS NOT NULL AS deleted \
+             FROM (SELECT id, system_id, run_at, body_bytes, lease_until IS NOT NULL AS silent FROM webhook_events \
              WHERE state = 'pending' AND run_at <= $1 AND (lease_until IS NULL OR lease_until < $2) \
              ORDER BY run_at LIMIT $3",
             $lock,
@@ -121,13 +126,18 @@ async fn due(
         .await)?)
 }
 
-/// All that are fresh, or the first whose worker fell silent.
+/// Those that are fresh, as many as fit, or the first whose worker fell silent.
 fn to_take(due: &[Due]) -> Vec<EventId> {
-    let live = |event: &Due| !event.paused && !event.deleted;
-    match due.iter().find(|event| live(event) && event.silent) {
-        Some(silent) => vec![silent.id],
-        None => chosen(due, live),
+    let live = |event: &&Due| !event.paused && !event.deleted;
+    if let Some(silent) = due.iter().filter(live).find(|event| event.silent) {
+        return vec![silent.id];
     }
+    let mut bytes = 0_i64;
+    let fits = |(place, event): &(usize, &Due)| {
+        bytes = bytes.saturating_add(event.body_bytes);
+        *place == 0 || bytes <= CLAIM_BYTES_MAX
+    };
+    due.iter().filter(live).enumerate().take_while(fits).map(|(_, event)| event.id).collect()
 }
 
 fn chosen(due: &[Due], choose: impl Fn(&Due) -> bool) -> Vec<EventId> {

@@ -55,6 +55,15 @@ pub enum End {
         /// Not before this time.
         run_at: DateTime<Utc>,
     },
+    /// It waits for something that is not its own fault: its attempt is given back, and people see why.
+    PutOff {
+        /// Not before this time.
+        run_at: DateTime<Utc>,
+        /// Why; stable, for programs.
+        code: &'static str,
+        /// Why, for people.
+        message: String,
+    },
 }
 
 /// An outcome as columns.
@@ -76,7 +85,9 @@ impl End {
                 (WebhookState::Applied, note.as_ref().map(|(code, message)| (*code, shortened(message))))
             }
             Self::Dead { code, message } => (WebhookState::Dead, Some((*code, shortened(message)))),
-            Self::Retry { code, message, .. } => (WebhookState::Pending, Some((*code, shortened(message)))),
+            Self::Retry { code, message, .. } | Self::PutOff { code, message, .. } => {
+                (WebhookState::Pending, Some((*code, shortened(message))))
+            }
             Self::GiveBack { .. } => (WebhookState::Pending, None),
         };
         let (result, sync_log_id) = match self {
@@ -84,7 +95,9 @@ impl End {
             _ => (None, None),
         };
         let run_at = match self {
-            Self::Retry { run_at, .. } | Self::GiveBack { run_at } => Some(*run_at),
+            Self::Retry { run_at, .. } | Self::GiveBack { run_at } | Self::PutOff { run_at, .. } => {
+                Some(*run_at)
+            }
             Self::Applied { .. } | Self::Dead { .. } => None,
         };
         let (error_code, error_message) = error.unzip();
@@ -94,14 +107,14 @@ impl End {
             error_code,
             error_message,
             run_at,
-            given_back: i64::from(matches!(self, Self::GiveBack { .. })),
+            given_back: i64::from(matches!(self, Self::GiveBack { .. } | Self::PutOff { .. })),
             sync_log_id,
             ended_at: (state != WebhookState::Pending).then_some(now),
         }
     }
 }
 
-// An attempt that is given back leaves the error of the one before.
+// An attempt that is given back without a word leaves the error of the one before.
 macro_rules! mark {
     ($id:literal, $claim_no:literal, $state:literal, $result:literal, $code:literal, $message:literal, $run_at:literal,
      $given_back:literal, $sync_log_id:literal, $ended_at:literal, $from:literal, $only_if:literal) => {
@@ -112,11 +125,15 @@ macro_rules! mark {
             $result,
             ", error_code = CASE WHEN ",
             $given_back,
-            " = 1 THEN webhook_events.error_code ELSE ",
+            " = 1 THEN COALESCE(",
+            $code,
+            ", webhook_events.error_code) ELSE ",
             $code,
             " END, error_message = CASE WHEN ",
             $given_back,
-            " = 1 THEN webhook_events.error_message ELSE ",
+            " = 1 THEN COALESCE(",
+            $message,
+            ", webhook_events.error_message) ELSE ",
             $message,
             " END, run_at = COALESCE(",
             $run_at,
@@ -185,12 +202,15 @@ macro_rules! mark_many {
     };
 }
 
-// The log of an earlier time is kept until there is another.
-pub(crate) const MARK_ONE: &str =
-    mark_one!("COALESCE($9, webhook_events.sync_log_id)", " AND webhook_events.state = 'pending'");
+// The log of an earlier time is kept until there is another. What is not leased has been marked before: an
+// outcome that is written twice would give an attempt back twice.
+pub(crate) const MARK_ONE: &str = mark_one!(
+    "COALESCE($9, webhook_events.sync_log_id)",
+    " AND webhook_events.state = 'pending' AND webhook_events.lease_until IS NOT NULL"
+);
 const MARK_MANY: &str = mark_many!(
     "COALESCE(given.sync_log_id, webhook_events.sync_log_id)",
-    " AND webhook_events.state = 'pending'"
+    " AND webhook_events.state = 'pending' AND webhook_events.lease_until IS NOT NULL"
 );
 // What was marked a moment ago is not kept.
 pub(crate) const AMEND_ONE: &str = mark_one!("$9", "");

@@ -55,6 +55,9 @@ macro_rules! choose {
 /// Makes the events that a filter means due once more, those after `after` in the order of their ids, at
 /// most `limit` (and at most [`PAGE_MAX`]); `before` and `limit` of the filter do not count.
 ///
+/// None of them is forced: several workers apply them at once and in any order, so whichever of two forced
+/// versions of a record came last would stay.
+///
 /// Gives how many there were, and the last of them, after which the next bite begins; no last means that
 /// there are no more.
 pub async fn replay_some(
@@ -62,7 +65,6 @@ pub async fn replay_some(
     filter: &EventFilter<'_>,
     after: Option<EventId>,
     limit: i64,
-    forced: bool,
     now: DateTime<Utc>,
 ) -> Result<(u64, Option<EventId>), StoreError> {
     let limit = limit.min(PAGE_MAX);
@@ -76,8 +78,8 @@ pub async fn replay_some(
         return Ok((0, None));
     }
     let changed = on_tx!(tx, |ex| {
-        let mut query = QueryBuilder::new(concat!(replay!(), "forced = "));
-        query.push_bind(forced).push(", run_at = ").push_bind(now).push(" WHERE id IN (");
+        let mut query = QueryBuilder::new(concat!(replay!(), "forced = FALSE, run_at = "));
+        query.push_bind(now).push(" WHERE id IN (");
         let mut list = query.separated(", ");
         for id in &ids {
             list.push_bind(*id);

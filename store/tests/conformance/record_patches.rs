@@ -335,6 +335,35 @@ pub(crate) async fn a_newer_version_of_equal_content_puts_its_state_back(store: 
     }
 }
 
+pub(crate) async fn news_without_a_time_is_newer_than_what_was_observed_before_it(store: Store) {
+    let world = World::new(store).await;
+    let said = |state, observed| News { version: None, ..told(state, 0, observed) };
+    let ended = |observed| News { version: None, ..gone(0, observed) };
+    for kind in KINDS {
+        // The vendor's clock runs far ahead of ours.
+        world.write(kind, "R1", full(0, 5, 1_000, 10)).await;
+        assert_eq!(world.tell(kind, "R1", said(1, 9)).await, Patched::Unchanged, "heard before");
+        assert_eq!(world.tell(kind, "R1", said(1, 20)).await, Patched::Changed, "{kind:?}");
+        assert_eq!(world.tell(kind, "R1", said(2, 19)).await, Patched::Unchanged, "heard before the other");
+        assert_eq!(world.tell(kind, "R1", said(2, 21)).await, Patched::Changed, "{kind:?}");
+        assert!(!world.write(kind, "R1", full(0, 5, 1_000, 30)).await, "the same record polled again");
+        world.expect(kind, "R1", (2, 5, false), "the last news").await;
+        // News with a time of the vendor's is newer still, and news without one again newer than that.
+        assert_eq!(world.tell(kind, "R1", told(1, 1_500, 40)).await, Patched::Changed);
+        assert_eq!(world.tell(kind, "R1", said(2, 41)).await, Patched::Changed, "{kind:?}");
+        assert!(world.write(kind, "R1", full(0, 6, 2_000, 50)).await, "a newer version");
+        world.expect(kind, "R1", (0, 6, false), "a newer version").await;
+
+        world.write(kind, "R2", full(0, 5, 1_000, 10)).await;
+        assert_eq!(world.tell(kind, "R2", ended(9)).await, Patched::Unchanged, "heard before");
+        assert_eq!(world.tell(kind, "R2", ended(20)).await, Patched::Changed, "{kind:?}");
+        assert!(!world.write(kind, "R2", full(0, 5, 1_000, 30)).await, "the version that was deleted");
+        world.expect(kind, "R2", (0, 5, true), "a poll of the version that was deleted").await;
+        assert!(world.write(kind, "R2", full(0, 6, 1_001, 30)).await);
+        world.expect(kind, "R2", (0, 6, false), "a newer version").await;
+    }
+}
+
 pub(crate) async fn on_a_tie_of_versions_the_later_observation_wins(store: Store) {
     let world = World::new(store).await;
     for kind in KINDS {

@@ -65,18 +65,52 @@ pub(crate) async fn a_second_active_run_is_refused(store: Store) {
     let key = first.exclusive_key.clone().unwrap();
     let active = find_active(&mut tx, &key).await.unwrap().unwrap();
     assert_eq!((active.id, active.status), (first.id, SyncStatus::Pending));
+    assert_eq!((active.run_at, active.begun), (at(0), false));
     assert!(hurry(&mut tx, first.id, Lane::Interactive, at(0)).await.unwrap());
-    assert!(!ask_again(&mut tx, first.id, at(0)).await.unwrap(), "it is not syncing yet");
     tx.commit().await.unwrap();
 
     let run = take(&store, first.id, "w").await.unwrap();
-    assert_eq!(run.lane, Lane::Interactive);
+    assert_eq!((run.lane, run.again), (Lane::Interactive, false));
     assert!(!insert_run(&store, &new_run(&store, system)).await, "nor while it is syncing");
     let mut tx = store.begin().await.unwrap();
     assert!(ask_again(&mut tx, first.id, at(0)).await.unwrap());
     tx.commit().await.unwrap();
     assert!(end(&store, &run, SyncStatus::Success).await.unwrap().again);
+    let mut tx = store.begin().await.unwrap();
+    assert!(!ask_again(&mut tx, first.id, at(0)).await.unwrap(), "it has ended");
+    tx.commit().await.unwrap();
     assert!(insert_run(&store, &new_run(&store, system)).await);
+}
+
+pub(crate) async fn a_run_that_webhooks_asked_for_later_is_not_done_when_it_is_hurried(store: Store) {
+    for (trigger, run_at, again) in
+        [(Trigger::Webhook, at(6), true), (Trigger::Webhook, at(0), false), (Trigger::Manual, at(6), false)]
+    {
+        let run = NewRun { trigger, run_at, ..new_run(&store, system(&store).await) };
+        assert!(insert_run(&store, &run).await);
+        let mut tx = store.begin().await.unwrap();
+        for _ in 0..2 {
+            assert!(hurry(&mut tx, run.id, Lane::Interactive, at(0)).await.unwrap());
+        }
+        tx.commit().await.unwrap();
+        let hurried = get(&store, run.id).await.unwrap();
+        assert_eq!((hurried.run_at, hurried.again), (at(0), again), "{trigger:?} {run_at}");
+    }
+}
+
+pub(crate) async fn a_pending_run_says_whether_it_is_in_the_middle_of_something(store: Store) {
+    let run = new_run(&store, system(&store).await);
+    assert!(insert_run(&store, &run).await);
+    let taken = take(&store, run.id, "w").await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    progress(&mut tx, taken.claim(), Some("{}"), Counts::default(), None, None).await.unwrap();
+    give_back(&mut tx, taken.claim(), at(30), &Ending::default(), at(1)).await.unwrap();
+    let key = run.exclusive_key.clone().unwrap();
+    let active = find_active(&mut tx, &key).await.unwrap().unwrap();
+    assert_eq!((active.status, active.begun, active.run_at), (SyncStatus::Pending, true, at(30)));
+    assert!(ask_again(&mut tx, run.id, at(1)).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(get(&store, run.id).await.unwrap().again);
 }
 
 pub(crate) async fn a_slot_fires_once(store: Store) {

@@ -76,6 +76,21 @@ pub(crate) async fn what_is_due_longest_is_claimed_first(store: Store) {
     assert!(claim(&store, 10).await.is_empty());
 }
 
+pub(crate) async fn a_claim_is_bounded_in_bytes_too(store: Store) {
+    let system = system(&store).await;
+    let mut sent = Vec::new();
+    for (key, megabytes) in [("1", 3), ("2", 4), ("3", 3), ("4", 9), ("5", 0)] {
+        let large = NewEvent { body: vec![b'x'; megabytes << 20], ..event(&store, system, key) };
+        receive(&store, &large).await;
+        sent.push(large.id);
+        store.clock().advance(TimeDelta::seconds(1));
+    }
+    assert_eq!(ids(&claim(&store, 10).await), sent[..2], "about 8 MB");
+    assert_eq!(ids(&claim(&store, 10).await), sent[2..3]);
+    assert_eq!(ids(&claim(&store, 10).await), sent[3..4], "one at least, however large");
+    assert_eq!(ids(&claim(&store, 10).await), sent[4..]);
+}
+
 pub(crate) async fn of_many_workers_none_claims_what_another_has(store: Store) {
     let system = system(&store).await;
     let events = receive_many(&store, system, 200).await;
@@ -148,9 +163,9 @@ pub(crate) async fn an_event_whose_worker_fell_silent_comes_alone(store: Store) 
 
 pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
     let system = system(&store).await;
-    receive_many(&store, system, 5).await;
+    receive_many(&store, system, 6).await;
     let log = RunId(store.clock().new_id());
-    let claimed = claim(&store, 5).await;
+    let claimed = claim(&store, 6).await;
     let note = Some(("partly_mapped", "one of two lines".to_owned()));
     let ends = [
         End::Applied { result: EventResult::Patched, sync_log_id: Some(log), note },
@@ -158,6 +173,7 @@ pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
         End::Retry { run_at: at(90), code: "record_missing", message: "not here\0 yet".into() },
         End::Dead { code: "bad_event", message: "x".repeat(5_000) },
         End::GiveBack { run_at: at(30) },
+        End::PutOff { run_at: at(1_000), code: "unauthorized", message: "who are you".into() },
     ];
     let outcomes: Vec<Outcome> =
         claimed.iter().zip(ends).map(|(event, end)| outcome(event, end)).rev().collect();
@@ -175,10 +191,11 @@ pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
     assert_eq!(
         states,
         [
-            (done, 1, Some(at(5))),
-            (done, 1, Some(at(5))),
+            (done, 1, Some(at(6))),
+            (done, 1, Some(at(6))),
             (pending, 1, None),
-            (WebhookState::Dead, 1, Some(at(5))),
+            (WebhookState::Dead, 1, Some(at(6))),
+            (pending, 0, None),
             (pending, 0, None)
         ]
     );
@@ -187,7 +204,10 @@ pub(crate) async fn every_outcome_leaves_its_mark(store: Store) {
     assert_eq!((read[1].result, &read[1].error_code), (Some(EventResult::Stored), &None));
     assert_eq!((read[2].run_at, read[2].error_message.as_deref()), (at(90), Some("not here\u{fffd} yet")));
     assert_eq!(read[3].error_message.as_ref().unwrap().len(), 2_000);
-    assert_eq!(read[4].run_at, at(30));
+    assert_eq!((read[4].run_at, &read[4].error_code), (at(30), &None));
+    assert_eq!((read[5].run_at, read[5].error_code.as_deref()), (at(1_000), Some("unauthorized")));
+    assert!(mark_all(&store, &outcomes).await.is_empty(), "an outcome is written once, and no attempt lost");
+    assert_eq!(get(&store, claimed[4].id).await.unwrap().attempt, 0);
 
     // What is given back keeps the reason of the attempt before; what succeeds does not.
     store.clock().advance(TimeDelta::seconds(90));
@@ -366,7 +386,7 @@ pub(crate) async fn events_are_replayed_by_filter_in_bites(store: Store) {
     let (mut after, mut replayed) = (None, 0);
     loop {
         let mut tx = store.begin().await.unwrap();
-        let bite = replay_some(&mut tx, &filter, after, 3, true, at(50)).await.unwrap();
+        let bite = replay_some(&mut tx, &filter, after, 3, at(50)).await.unwrap();
         tx.commit().await.unwrap();
         let (changed, Some(last)) = bite else { break };
         assert!((1..=3).contains(&changed));
@@ -377,7 +397,7 @@ pub(crate) async fn events_are_replayed_by_filter_in_bites(store: Store) {
     assert_eq!(get(&store, events[0]).await.unwrap().state, WebhookState::Dead);
     for id in &events[1..] {
         let read = get(&store, *id).await.unwrap();
-        assert_eq!((read.state, read.forced, read.run_at), (WebhookState::Pending, true, at(50)));
+        assert_eq!((read.state, read.forced, read.run_at), (WebhookState::Pending, false, at(50)));
     }
 }
 
