@@ -21,10 +21,10 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     if !SIGNS.iter().any(|sign| text.contains(sign)) {
         return Ok(());
     }
-    match names(text).any(|name| is_reserved(name)) {
-        true => Err(format!("has a member whose name begins with `{RESERVED}`, which no vendor sends")),
-        false => Ok(()),
+    if names(text).any(is_reserved) {
+        return Err(format!("has a member whose name begins with `{RESERVED}`, which no vendor sends"));
     }
+    Ok(())
 }
 
 /// What is wrong, after the name of what was read.
