@@ -250,6 +250,7 @@ impl Case<'_> {
         let fingerprint = webhook_events::fingerprint(
             self.known.id,
             &opened.event_key,
+            &opened.event_type,
             &self.call.body,
             quarantined.as_deref(),
         );
