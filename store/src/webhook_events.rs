@@ -38,7 +38,8 @@ pub use claim::{bury_of_system, claim_batch, expire_leases, has_due, hurry_of_sy
 pub use finish::{End, Outcome, amend, mark, purge};
 pub use list::{EventFilter, EventRow, PAGE_MAX, Tally, count, list, tally};
 pub use quarantine::{
-    Accepted, Usage, accept, note_refusal, quarantine_usage, quarantine_usage_total, quarantined_of,
+    Accepted, Usage, accept, newest_quarantined, note_refusal, quarantine_usage, quarantine_usage_total,
+    quarantined_of,
 };
 pub use receive::{NewEvent, Received, insert_batch};
 pub use replay::{replay, replay_some};
@@ -236,6 +237,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("webhook_events::quarantine::USAGE", quarantine::USAGE),
     ("webhook_events::quarantine::USAGE_TOTAL", quarantine::USAGE_TOTAL),
     ("webhook_events::quarantine::QUARANTINED_OF", quarantine::QUARANTINED_OF),
+    ("webhook_events::quarantine::NEWEST_QUARANTINED", quarantine::NEWEST_QUARANTINED),
     ("webhook_events::quarantine::TWINS", quarantine::TWINS),
     ("webhook_events::quarantine::ACCEPT", quarantine::ACCEPT),
     ("webhook_events::quarantine::SET_ASIDE", quarantine::SET_ASIDE),
