@@ -68,15 +68,14 @@ pub(super) async fn rotate(
     let now = context.clock().now();
     let hours = asked.overlap_hours.map_or(i64::from(context.webhooks.secret_overlap_hours), |hours| hours.0);
     let spec = spec(context, &system)?;
-    let (secret, shown) = match asked.secret {
-        Some(given) => match problem_of_webhook_secret(Some(&spec), &given.0) {
-            None => (given.0, None),
-            Some(problem) => return Err(Problem::invalid_field("secret", problem)),
-        },
-        None => {
-            let made = spec.new_secret();
-            (made.clone(), Some(made))
+    let (secret, shown) = if let Some(given) = asked.secret {
+        if let Some(problem) = problem_of_webhook_secret(Some(&spec), &given.0) {
+            return Err(Problem::invalid_field("secret", problem));
         }
+        (given.0, None)
+    } else {
+        let made = spec.new_secret();
+        (made.clone(), Some(made))
     };
     replace(context, &mut system, secret, now, now + TimeDelta::hours(hours))?;
     let detail = json!({"made_here": shown.is_some(), "overlap_hours": hours}).to_string();
