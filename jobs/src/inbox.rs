@@ -36,7 +36,7 @@ mod records;
 mod targets;
 mod write;
 
-pub use reverify::{Released, Reverified};
+pub use reverify::{Asker, Released, Reverified};
 
 use addresses::Addresses;
 use commit::{CommitQueue, Limits};

@@ -17,6 +17,7 @@ mod paging;
 mod template;
 
 mod expression;
+mod json;
 mod mapping;
 mod path;
 

@@ -51,6 +51,7 @@ mod on_both {
         verdicts {
             a_signed_event_is_a_pending_row_before_it_is_answered,
             an_event_that_comes_again_is_answered_like_the_first,
+            events_that_differ_in_their_type_alone_are_two,
             a_changed_byte_is_refused_and_kept,
             paths_that_lead_nowhere_are_told_apart,
             a_handshake_leaves_no_row,
@@ -79,6 +80,7 @@ mod on_both {
             what_exceeds_the_quota_is_not_kept,
             the_quota_of_bytes_and_that_of_all_systems_hold_too,
             addresses_that_guess_are_stopped_and_known_systems_are_not,
+            a_flood_does_not_turn_away_what_a_new_secret_signed,
         }
         reverify {
             a_mended_secret_brings_events_out_of_quarantine,
@@ -86,6 +88,10 @@ mod on_both {
             the_replay_window_is_measured_from_the_receipt,
             a_release_needs_no_signature,
             what_leaves_the_quarantine_makes_room_at_once,
+            each_step_is_written_down_with_who_asked,
+            a_system_that_is_changed_meanwhile_is_judged_by_what_it_is_now,
+            a_step_that_is_the_victim_of_a_deadlock_is_repeated,
+            an_address_that_was_told_wrong_is_mended_like_a_secret,
         }
     }
 }

@@ -6,6 +6,8 @@
 mod answers;
 #[path = "vendors/calls.rs"]
 mod calls;
+#[path = "vendors/deep.rs"]
+mod deep;
 #[path = "vendors/handshakes.rs"]
 mod handshakes;
 #[path = "vendors/pages.rs"]
@@ -20,5 +22,7 @@ mod server;
 mod support;
 #[path = "vendors/thin.rs"]
 mod thin;
+#[path = "vendors/webhook_rules.rs"]
+mod webhook_rules;
 #[path = "vendors/webhooks.rs"]
 mod webhooks;

@@ -64,11 +64,12 @@ impl From<sqlx::Error> for StoreError {
             }
             sqlx::Error::Encode(_) => Self::Refused(error),
             sqlx::Error::Database(database) => match database.code().as_deref() {
-                // Class 08 connection, 40 rollback (deadlock, serialization), 53 resources,
+                // Class 08 connection, 25 state of the transaction (read-only: after a failover we still talk to
+                // what is a replica now), 40 rollback (deadlock, serialization), 53 resources,
                 // 55P03 lock timeout, 57 operator intervention (shutdown, statement timeout).
                 Some(code)
                     if code.len() == 5
-                        && (["08", "40", "53", "57"].contains(&&code[..2]) || code == "55P03") =>
+                        && (["08", "25", "40", "53", "57"].contains(&&code[..2]) || code == "55P03") =>
                 {
                     Self::Busy(error)
                 }
@@ -83,6 +84,69 @@ impl From<sqlx::Error> for StoreError {
                 _ => Self::Database(error),
             },
             _ => Self::Database(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::error::Error;
+    use std::fmt;
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::*;
+
+    /// What a database says, by its code.
+    #[derive(Debug)]
+    struct Said(&'static str);
+
+    impl fmt::Display for Said {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Said {}
+
+    impl DatabaseError for Said {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_busy_and_a_bad_row_is_not() {
+        let meaning = |code| StoreError::from(sqlx::Error::Database(Box::new(Said(code))));
+        for code in ["08006", "25006", "40001", "40P01", "53300", "55P03", "57P01", "5", "261", "13"] {
+            assert!(meaning(code).is_busy(), "{code}");
+        }
+        for code in ["22021", "23505", "19", "2067"] {
+            assert!(matches!(meaning(code), StoreError::Refused(_)), "{code}");
+        }
+        for code in ["42P01", "55000", "1"] {
+            assert!(matches!(meaning(code), StoreError::Database(_)), "{code}");
         }
     }
 }

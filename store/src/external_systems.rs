@@ -285,6 +285,22 @@ pub async fn find_version(store: &Store, id: SystemId) -> Result<Option<i64>, St
     Ok(on_read!(store, |ex| sqlx::query_scalar(VERSION).bind(id).fetch_optional(ex).await)?)
 }
 
+const VERSION_HELD: &str =
+    "SELECT version FROM external_systems WHERE id = $1 AND deleted_at IS NULL FOR SHARE";
+
+/// Whether it still has this version, and keeps it until the transaction's end: the last statement of whoever
+/// decided something by an older reading. A deleted system has none.
+pub async fn holds_version(tx: &mut Tx, id: SystemId, version: i64) -> Result<bool, StoreError> {
+    let statement = match tx {
+        // Whoever is changing it is waited for, and whoever wants to waits.
+        Tx::Postgres(_) => VERSION_HELD,
+        // There is one writer.
+        Tx::Sqlite(_) => VERSION,
+    };
+    let now: Option<i64> = on_tx!(tx, |ex| sqlx::query_scalar(statement).bind(id).fetch_optional(ex).await)?;
+    Ok(now == Some(version))
+}
+
 const DUE: &str = "SELECT * FROM external_systems WHERE next_sync_at <= $1 AND deleted_at IS NULL \
     ORDER BY next_sync_at, id LIMIT $2";
 

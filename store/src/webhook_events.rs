@@ -38,7 +38,8 @@ pub use claim::{bury_of_system, claim_batch, expire_leases, has_due, hurry_of_sy
 pub use finish::{End, Outcome, amend, mark, purge};
 pub use list::{EventFilter, EventRow, PAGE_MAX, Tally, count, list, tally};
 pub use quarantine::{
-    Accepted, Usage, accept, note_refusal, quarantine_usage, quarantine_usage_total, quarantined_of,
+    Accepted, Usage, accept, newest_quarantined, note_refusal, quarantine_usage, quarantine_usage_total,
+    quarantined_of,
 };
 pub use receive::{NewEvent, Receipt, Received, Uncounted, count_repeated, insert_batch};
 pub use replay::{replay, replay_some};
@@ -162,22 +163,24 @@ impl WebhookEvent {
     }
 }
 
-/// What tells one event from another: the first 16 bytes of SHA-256 over system, key and body.
+/// What tells one event from another: the first 16 bytes of SHA-256 over system, key, type and body.
 ///
-/// The same key with another body is another event. A quarantined event is told apart by its request as
+/// The same key with another body is another event, and so is one with another type: some vendors name the
+/// type in a header only, and `""` stands for none. A quarantined event is told apart by its request as
 /// well (signature headers, query, and what of them is kept sealed): neither can a stranger's copy stand
 /// in the way of the genuine event, nor a wrongly signed copy in the way of a rightly signed one.
 #[must_use]
 pub fn fingerprint(
     system: SystemId,
     event_key: &str,
+    event_type: &str,
     body: &[u8],
     quarantined_request: Option<&str>,
 ) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(if quarantined_request.is_some() { "quarantined/" } else { "accepted/" });
     hash.update(system.0.as_bytes());
-    for text in std::iter::once(event_key).chain(quarantined_request) {
+    for text in [event_key, event_type].into_iter().chain(quarantined_request) {
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
     }
@@ -234,6 +237,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("webhook_events::quarantine::USAGE", quarantine::USAGE),
     ("webhook_events::quarantine::USAGE_TOTAL", quarantine::USAGE_TOTAL),
     ("webhook_events::quarantine::QUARANTINED_OF", quarantine::QUARANTINED_OF),
+    ("webhook_events::quarantine::NEWEST_QUARANTINED", quarantine::NEWEST_QUARANTINED),
     ("webhook_events::quarantine::TWINS", quarantine::TWINS),
     ("webhook_events::quarantine::ACCEPT", quarantine::ACCEPT),
     ("webhook_events::quarantine::SET_ASIDE", quarantine::SET_ASIDE),
@@ -249,19 +253,22 @@ mod tests {
     fn a_fingerprint_tells_events_apart() {
         let system = SystemId(uuid::Uuid::from_u128(1));
         let other = SystemId(uuid::Uuid::from_u128(2));
-        let first = fingerprint(system, "ab", b"c", None);
+        let first = fingerprint(system, "ab", "t", b"c", None);
         assert_eq!(first.len(), 16);
-        assert_eq!(first, fingerprint(system, "ab", b"c", None));
+        assert_eq!(first, fingerprint(system, "ab", "t", b"c", None));
         for (what, another) in [
-            ("the key ends before the body", fingerprint(system, "a", b"bc", None)),
-            ("another body", fingerprint(system, "ab", b"d", None)),
-            ("another system", fingerprint(other, "ab", b"c", None)),
-            ("unverified", fingerprint(system, "ab", b"c", Some(""))),
-            ("with a signature", fingerprint(system, "ab", b"c", Some("x"))),
+            ("the type ends before the body", fingerprint(system, "ab", "", b"tc", None)),
+            ("the key ends before the type", fingerprint(system, "a", "bt", b"c", None)),
+            ("another type", fingerprint(system, "ab", "u", b"c", None)),
+            ("another body", fingerprint(system, "ab", "t", b"d", None)),
+            ("another system", fingerprint(other, "ab", "t", b"c", None)),
+            ("unverified", fingerprint(system, "ab", "t", b"c", Some(""))),
+            ("with a signature", fingerprint(system, "ab", "t", b"c", Some("x"))),
         ] {
             assert_ne!(first, another, "{what}");
         }
-        assert_ne!(fingerprint(system, "ab", b"c", Some("x")), fingerprint(system, "ab", b"c", Some("y")));
+        let quarantined = |request| fingerprint(system, "ab", "t", b"c", Some(request));
+        assert_ne!(quarantined("x"), quarantined("y"));
     }
 
     #[test]

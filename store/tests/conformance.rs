@@ -74,6 +74,7 @@ on_both! {
         failures_lead_to_error_and_a_success_leads_back,
         a_deleted_system_keeps_nothing_secret,
         a_webhook_secret_ends_when_it_was_told_to,
+        a_version_is_held_until_it_changes,
         systems_are_listed_within_the_callers_scope,
         systems_are_listed_newest_first_page_by_page,
     }

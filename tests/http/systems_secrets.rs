@@ -119,3 +119,42 @@ async fn a_change_of_authentication_needs_the_credentials_again() {
     let allowed = app.put(&path, &admin, &json!({"config": {"colour": "red"}})).await;
     assert_eq!(allowed.status, 200, "{}", allowed.text);
 }
+
+#[tokio::test]
+async fn a_webhook_secret_that_the_manifest_cannot_read_is_refused() {
+    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/tests/vendors/webhooks");
+    let app = TestApp::with(|settings| settings.vendors.directory = manifests.to_owned()).await;
+    let admin = app.admin().await;
+    let start = json!({"type": "erp", "provider": "standard", "webhook_secret": "whsec_bm90IG91cnM="});
+    let path = format!("{SYSTEMS}/{}", app.system(&admin, start).await);
+    for (body, field) in [
+        (json!({"webhook_secret": "whsec_no base64"}), "webhook_secret"),
+        (json!({"webhook_secret": " whsec_bm90IG91cnM="}), "webhook_secret"),
+        (json!({"webhook_secret": "whsec_bm90IG91cnM=\n"}), "webhook_secret"),
+        (json!({"webhook_secret": "whsec_"}), "webhook_secret"),
+        (json!({"config": {"webhook_secret": "whsec_no base64"}}), "config.webhook_secret"),
+    ] {
+        let mut whole = json!({"name": "Till", "type": "erp", "provider": "standard"});
+        for (key, value) in body.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        for refused in [app.put(&path, &admin, &body).await, app.post(SYSTEMS, &admin, &whole).await] {
+            assert_eq!(refused.status, 422, "{body}: {}", refused.text);
+            assert_eq!(refused.json()["errors"][0]["field"], field, "{}", refused.text);
+            assert!(!refused.text.contains("whsec_"), "{}", refused.text);
+        }
+    }
+    let rotate = format!("{path}/webhook-secret");
+    for secret in ["whsec_no base64", "whsec_b3RoZXI= "] {
+        let refused = app.post(&rotate, &admin, &json!({"secret": secret})).await;
+        assert_eq!((refused.status, &refused.json()["errors"][0]["field"]), (422, &json!("secret")));
+    }
+    for accepted in [
+        app.post(&rotate, &admin, &json!({"secret": "whsec_b3RoZXI="})).await,
+        app.put(&path, &admin, &json!({"webhook_secret": "b3RoZXI="})).await,
+        // Any text will do for a vendor whose secrets are texts.
+        app.put(&path, &admin, &json!({"provider": "unheard-of", "webhook_secret": "any text"})).await,
+    ] {
+        assert_eq!(accepted.status, 200, "{}", accepted.text);
+    }
+}

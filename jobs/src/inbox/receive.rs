@@ -30,6 +30,8 @@ use crate::vendor::webhook::{Delivery, Kept, Opened, Refusal, Reply, ReplyKind, 
 const ROUNDS_MAX: usize = 5;
 /// A handshake is not answered by an entry older than this: nothing else would notice that its system is deleted.
 const HANDSHAKE_AGE_MAX: Duration = Duration::from_secs(1);
+/// Nobody is turned away by an entry older than this: the secret may be another one by now.
+const REFUSAL_AGE_MAX: Duration = Duration::from_secs(1);
 /// The method of events.
 const POST: &str = "POST";
 
@@ -133,9 +135,18 @@ impl Inbox {
 
     async fn quarantine(&self, case: &mut Case<'_>, refusal: &Refusal) -> Result<Round, Rejected> {
         let call = case.call;
+        let until = case.until(&self.0.settings);
+        // Before the allowance, which a flood from the same proxy may have used up.
+        let recently = case.asked.checked_sub(REFUSAL_AGE_MAX).unwrap_or(case.asked);
+        match self.refresh(case, recently, until).await {
+            Ok(false) => {}
+            Ok(true) => return Ok(Round::Again),
+            Err(Rejected::Busy) => return case.busy(&nameless()),
+            Err(rejected) => return Err(rejected),
+        }
         if !self.0.addresses.take(call.address, case.asked.into_std()) {
             tracing::debug!(system.id = %case.known.id, code = refusal.code, "an address sends too much that cannot be verified");
-            return case.full(&Opened { event_key: String::new(), event_type: String::new() });
+            return case.full(&nameless());
         }
         let opened = &case.opened();
         let event = case.event(&self.0.ctx.store, opened, Err(refusal))?;
@@ -143,19 +154,12 @@ impl Inbox {
         let Some(place) = queue.enter(cost(&event)) else {
             return case.busy(opened);
         };
-        let until = case.until(&self.0.settings);
-        if case.known.read_at < case.asked {
-            // Nobody is refused by what was known before the request came: the secret may be a moment old.
-            let version = case.known.version;
-            let read = self.0.systems.read_since(call.system, case.asked);
-            match tokio::time::timeout_at(until, read).await {
-                Ok(Ok(known)) => case.known = known,
-                Ok(Err(Rejected::Busy)) | Err(_) => return case.busy(opened),
-                Ok(Err(rejected)) => return Err(rejected),
-            }
-            if case.known.version != version {
-                return Ok(Round::Again);
-            }
+        // Nobody is refused by what was known before the request came: the secret may be a moment old.
+        match self.refresh(case, case.asked, until).await {
+            Ok(false) => {}
+            Ok(true) => return Ok(Round::Again),
+            Err(Rejected::Busy) => return case.busy(opened),
+            Err(rejected) => return Err(rejected),
         }
         let told = self.told(queue, event, place, until).await;
         if told == Some(Told::Kept) {
@@ -172,10 +176,26 @@ impl Inbox {
         }
     }
 
+    /// Reads the system again unless it was read at `since` or later; whether it was changed.
+    async fn refresh(&self, case: &mut Case<'_>, since: Instant, until: Instant) -> Result<bool, Rejected> {
+        if case.known.read_at >= since {
+            return Ok(false);
+        }
+        let version = case.known.version;
+        let read = self.0.systems.read_since(case.call.system, since);
+        case.known = tokio::time::timeout_at(until, read).await.unwrap_or(Err(Rejected::Busy))?;
+        Ok(case.known.version != version)
+    }
+
     /// Waits for a commit; `None` where nobody can say in time.
     async fn told(&self, queue: &CommitQueue, event: NewEvent, place: Place, until: Instant) -> Option<Told> {
         tokio::time::timeout_at(until, queue.push(event, place, until)).await.ok()?.ok()
     }
+}
+
+/// An event that nobody has looked into yet.
+fn nameless() -> Opened {
+    Opened { event_key: String::new(), event_type: String::new() }
 }
 
 impl Case<'_> {
@@ -250,6 +270,7 @@ impl Case<'_> {
         let fingerprint = webhook_events::fingerprint(
             self.known.id,
             &opened.event_key,
+            &opened.event_type,
             &self.call.body,
             quarantined.as_deref(),
         );

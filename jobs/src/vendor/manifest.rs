@@ -335,6 +335,13 @@ mod tests {
         ("{timestamp}.{body}", "{timestamp}", "webhook.verification.content", "has no `{body}`"),
         ("{timestamp}.{body}", "{id}.{body}", "webhook.verification.id", "is missing; `content` has `{id}`"),
         (", timestamp_key = \"t\"", "", "webhook.verification.timestamp", "say where it is"),
+        ("{timestamp}.{body}", "{body}", "webhook.verification.timestamp", "is not covered by the signature"),
+        (
+            "content = \"{timestamp}.{body}\"",
+            "content = \"{timestamp}.{body}\"\nid = \"header:x-id\"",
+            "webhook.verification.id",
+            "is not covered by the signature",
+        ),
         ("style = \"pairs\"", "style = \"list\"", "webhook.verification.list.style", "`pairs`, `versions`"),
         (
             "[webhook]",

@@ -67,6 +67,11 @@ impl Path {
         self.segments.len()
     }
 
+    /// The member at the beginning of the way.
+    pub(crate) fn first(&self) -> Option<&str> {
+        self.segments.first().map(|segment| segment.key.as_str())
+    }
+
     /// Whether this step of the way is the member `key`.
     pub(crate) fn takes_member(&self, depth: usize, key: &str) -> bool {
         self.segments.get(depth).is_some_and(|segment| segment.key == key)

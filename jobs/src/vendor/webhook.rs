@@ -60,6 +60,9 @@ pub struct Opened {
     pub event_type: String,
 }
 
+/// A longer message is cut: it goes into the log and may quote what a stranger wrote.
+const MESSAGE_CHARS_MAX: usize = 300;
+
 /// Why a request does not count as the vendor's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -71,7 +74,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// Every code that there is.
-    pub const CODES: [&'static str; 13] = [
+    pub const CODES: [&'static str; 14] = [
         "secret_missing",
         "secret_unusable",
         "not_signed",
@@ -84,12 +87,17 @@ impl Refusal {
         "id_missing",
         "ambiguous",
         "bad_body",
+        "body_unsigned",
         "request_lost",
     ];
 
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         debug_assert!(Self::CODES.contains(&code), "{code}");
-        Self { code, message: message.into() }
+        let mut message: String = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message.truncate(end);
+        }
+        Self { code, message }
     }
 
     /// Whether nobody could have signed it rightly: there is no secret yet, or the vendor signs nothing.
@@ -174,6 +182,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_letters() {
+        let refusal = Refusal::new("bad_body", "中".repeat(1_000));
+        assert_eq!(refusal.message, "中".repeat(MESSAGE_CHARS_MAX));
+    }
 
     #[test]
     fn every_code_is_explained_and_nothing_else() {

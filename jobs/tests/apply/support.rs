@@ -252,7 +252,7 @@ impl Bench {
             id,
             system_id,
             system_version,
-            fingerprint: webhook_events::fingerprint(system_id, &event_key, &body, None),
+            fingerprint: webhook_events::fingerprint(system_id, &event_key, "", &body, None),
             event_key,
             event_type: read["type"].as_str().map(str::to_owned),
             accepted_by: Some(AcceptedBy::Verification),

@@ -1,13 +1,14 @@
 //! What could not be verified: kept within limits, in nobody's way.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use zhilian_sync_jobs::inbox::Rejected;
 use zhilian_sync_store::SystemId;
 use zhilian_sync_store::webhook_events::WebhookState;
 
-use crate::support::{Bench, event, send, signed, status, unsigned, with_header};
+use crate::support::{Bench, PATIENCE, event, send, signed, signed_by, status, unsigned, with_header};
 
 pub(crate) async fn a_strangers_copy_does_not_stand_in_the_way(bench: Bench) {
     let (system, process) = (bench.till().await, bench.inbox());
@@ -128,4 +129,27 @@ pub(crate) async fn addresses_that_guess_are_stopped_and_known_systems_are_not(m
     let (unknown, stopped) = (Err(Rejected::Unknown), Err(Rejected::TooMany));
     assert_eq!(guesses, [unknown, unknown, unknown, unknown, stopped, stopped]);
     assert_eq!(status(&process.inbox.receive(signed(system, &event(2))).await), Ok(202));
+}
+
+pub(crate) async fn a_flood_does_not_turn_away_what_a_new_secret_signed(mut bench: Bench) {
+    bench.settings.unverified_burst = 2;
+    bench.settings.unverified_per_minute = 1;
+    let (system, process) = (bench.till().await, bench.inbox());
+    // Everybody comes through one proxy, and strangers have used up its allowance.
+    for id in 0..2 {
+        assert_eq!(status(&process.inbox.receive(unsigned(system, &event(id))).await), Ok(401));
+    }
+    assert_eq!(process.inbox.receive(unsigned(system, &event(2))).await, Err(Rejected::TooMany));
+    bench.set_secrets(system, &[("webhook_secret", "a new one")]).await;
+    let started = Instant::now();
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        look.tick().await;
+        match status(&process.inbox.receive(signed_by(system, &event(3), "a new one")).await) {
+            Ok(202) => break,
+            other => assert_eq!(other, Err(Rejected::TooMany), "what this process knows is too young"),
+        }
+        assert!(started.elapsed() < PATIENCE);
+    }
+    assert_eq!(bench.count(system, WebhookState::Pending).await, 1);
 }

@@ -92,6 +92,30 @@ scheme = "none"
 "#,
     ),
     (
+        "topical",
+        r#"
+[webhook]
+event_key = ["body:id"]
+event_type = ["header:X-Topic"]
+[webhook.verification]
+scheme = "hmac"
+algorithm = "sha256"
+signature = "header:X-Signature"
+"#,
+    ),
+    (
+        "addressed",
+        r#"
+[webhook]
+event_key = ["body:id"]
+[webhook.verification]
+scheme = "hmac"
+algorithm = "sha256"
+signature = "header:X-Signature"
+content = "{url}{body}"
+"#,
+    ),
+    (
         "coded",
         r#"
 [webhook]

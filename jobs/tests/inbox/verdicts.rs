@@ -31,6 +31,19 @@ pub(crate) async fn an_event_that_comes_again_is_answered_like_the_first(bench: 
     assert_eq!(bench.rows(system).await.len(), 2, "the same key with another body is another event");
 }
 
+pub(crate) async fn events_that_differ_in_their_type_alone_are_two(bench: Bench) {
+    let system = bench.system("topical", |_| {}, &[("webhook_secret", SECRET)]).await;
+    let process = bench.inbox();
+    for topic in ["orders/create", "orders/paid", "orders/create"] {
+        let call = with_header(signed(system, r#"{"id":7}"#), "x-topic", topic);
+        assert_eq!(status(&process.inbox.receive(call).await), Ok(200));
+    }
+    let mut rows = bench.rows(system).await;
+    rows.sort_by(|one, other| one.event_type.cmp(&other.event_type));
+    let kept: Vec<_> = rows.iter().map(|row| (row.event_type.as_deref().unwrap(), row.deliveries)).collect();
+    assert_eq!(kept, [("orders/create", 2), ("orders/paid", 1)]);
+}
+
 pub(crate) async fn a_changed_byte_is_refused_and_kept(bench: Bench) {
     let (system, process) = (bench.till().await, bench.inbox());
     let mut call = signed(system, &event(7));

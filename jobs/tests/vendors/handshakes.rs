@@ -94,6 +94,22 @@ fn keys_that_are_no_names_become_hashes() {
 }
 
 #[test]
+fn what_nobody_signed_names_no_event_that_names_itself() {
+    let catalog = catalog();
+    let (_, spec) = catalog.webhook_of(&catalog.get("generic-rest").unwrap());
+    let mut headers = HeaderMap::new();
+    headers.insert("x-webhook-id", HeaderValue::from_static("another"));
+    headers.insert("x-webhook-event", HeaderValue::from_static("order.deleted"));
+    let opened = |body: &'static str| {
+        let opened = spec.open(&request("POST", "event=order.deleted", &headers, body.as_bytes())).unwrap();
+        (opened.event_key, opened.event_type)
+    };
+    let own = ("e-1".to_owned(), "order.created".to_owned());
+    assert_eq!(opened(r#"{"event_id":"e-1","event":"order.created"}"#), own);
+    assert_eq!(opened("{}"), ("another".to_owned(), String::new()), "an id at most");
+}
+
+#[test]
 fn a_vendor_that_signs_nothing_is_never_verified() {
     let catalog = catalog();
     let config = json!({"webhook_scheme": "none"});

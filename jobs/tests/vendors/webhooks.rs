@@ -178,14 +178,17 @@ fn a_byte_of_the_url_or_the_query_changed_is_refused() {
     for vector in vectors() {
         let spec = spec_of(&catalog, &vector);
         if vector.signed.iter().any(|part| part == "url") {
+            // Meituan signs the address without its query.
+            let without_query = vector.id == "meituan-waimai-push";
+            let signed = |url: &str| match url.split_once('?') {
+                Some((before, _)) if without_query => before.to_owned(),
+                _ => url.to_owned(),
+            };
             for url in changed(&vector.url) {
+                let same = signed(&url) == signed(&vector.url);
+                let expected = if same { Ok(()) } else { Err("signature_mismatch") };
                 let stored = StoredDelivery { url, ..vector.stored() };
-                assert_eq!(
-                    verify(&spec, &stored, &[&vector.secret]),
-                    Err("signature_mismatch"),
-                    "{}",
-                    vector.id
-                );
+                assert_eq!(verify(&spec, &stored, &[&vector.secret]), expected, "{}", vector.id);
             }
         }
     }
@@ -299,7 +302,7 @@ fn what_was_kept_verifies_again_and_holds_no_secret_in_clear() {
     stored.query.push_str("&event=sale.created");
     let kept = spec_of(&catalog, &vector).kept_request(&stored.as_delivery());
     let clear: Value = serde_json::from_str(&kept.clear).unwrap();
-    assert_eq!(clear, json!({"query": "event=sale.created"}), "nobody asks for the shop");
+    assert_eq!(clear, json!({}), "nobody asks for the shop, nor for a type that is not signed");
 }
 
 #[test]

@@ -195,6 +195,7 @@ pub(super) fn update(
         system.config.0 = config.0;
     }
     check_manifest(context, system, &before, &mut errors);
+    secrets::check(context, system, &given, &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use poem::http::StatusCode;
 use poem_openapi::types::MaybeUndefined;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use url::Url;
 use zhilian_sync_jobs::Context;
+use zhilian_sync_jobs::vendor::webhook::WebhookSpec;
 use zhilian_sync_jobs::vendor::{Manifest, Vendors};
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 
@@ -31,6 +32,8 @@ pub(in crate::api) const WEBHOOK_SECRET: &str = "default";
 pub(super) struct Given {
     credentials: BTreeMap<String, Option<SecretString>>,
     webhook: MaybeUndefined<SecretText>,
+    /// Whether that stood in `config`.
+    webhook_in_config: bool,
 }
 
 /// Takes every secret out of the request, wherever it stands, and the seed's four keys out of `config`.
@@ -113,6 +116,7 @@ fn take_config_secrets(
                 if key == "webhook_secret" {
                     if given.webhook.is_undefined() {
                         given.webhook = MaybeUndefined::Value(SecretText(secret));
+                        given.webhook_in_config = true;
                     }
                 } else {
                     given.credentials.insert(key, Some(secret));
@@ -151,6 +155,32 @@ fn holds_secret(value: &Value) -> bool {
         Value::Array(items) => items.iter().any(holds_secret),
         _ => false,
     }
+}
+
+/// A webhook secret that this vendor's manifest cannot read would refuse every event; it is told at once.
+pub(super) fn check(context: &Context, system: &ExternalSystem, given: &Given, errors: &mut Vec<FieldError>) {
+    let MaybeUndefined::Value(secret) = &given.webhook else { return };
+    let catalog = context.vendors.catalog();
+    // How a system signs whose settings have mistakes, nobody knows yet.
+    let manifest = catalog.resolve(&system.provider, &system.config).ok();
+    let spec = manifest.map(|manifest| catalog.webhook_of(&manifest).1);
+    if let Some(problem) = problem_of_webhook_secret(spec.as_deref(), &secret.0) {
+        let field = if given.webhook_in_config { "config.webhook_secret" } else { "webhook_secret" };
+        errors.push(error(field, problem));
+    }
+}
+
+/// Why nothing could be verified with this secret.
+pub(in crate::api) fn problem_of_webhook_secret(
+    spec: Option<&WebhookSpec>,
+    secret: &SecretString,
+) -> Option<&'static str> {
+    let text = secret.expose_secret();
+    if text.trim() != text {
+        return Some("begins or ends with white space, which came along when it was copied; take it off");
+    }
+    let reads = spec.is_none_or(|spec| spec.reads_secret(secret));
+    (!reads).then_some("is not written as this vendor's secrets are; see its manifest, or have one made")
 }
 
 /// Seals what was given with what is kept, if what is kept may be kept.

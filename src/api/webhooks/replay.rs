@@ -4,7 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 use zhilian_sync_jobs::Context;
 use zhilian_sync_jobs::enqueue::{self, ReplayParameters, Wish};
-use zhilian_sync_jobs::inbox::{Released, Reverified};
+use zhilian_sync_jobs::inbox::{Asker, Released, Reverified};
 use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::webhook_events::{self, WebhookEvent, WebhookState};
 use zhilian_sync_store::{Tx, audit_logs, sync_logs};
@@ -15,7 +15,7 @@ use crate::api::body::request_body;
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;
 use crate::api::runs::RunAnswer;
-use crate::api::systems;
+use crate::api::systems::{self, answer::webhook_path};
 use crate::api::values::{Choice, Flag, Text, Time};
 use crate::app::App;
 
@@ -123,13 +123,16 @@ pub(super) async fn reverify(
     caller: &Caller,
     system: &ExternalSystem,
 ) -> Result<ReverifiedAnswer, Problem> {
-    let context = app.context();
     let inbox = app.inbox().ok_or_else(Problem::internal)?;
-    let Reverified { verified, duplicates, refused } = inbox.reverify(system.id).await?;
-    let detail = json!({"verified": verified, "duplicates": duplicates, "refused": refused}).to_string();
-    let mut tx = context.store.begin().await?;
-    systems::audit(&mut tx, context, caller, "webhook_events.reverify", system, Some(&detail)).await?;
-    tx.commit().await?;
+    let origin = app.settings().server.public_url.trim_end_matches('/');
+    let asker = Asker {
+        user: Some(caller.user_id),
+        name: Some(caller.username.clone()),
+        address: caller.address.clone(),
+        request: Some(caller.origin.request_id.to_string()),
+        webhook_url: [origin, &webhook_path(system)].concat(),
+    };
+    let Reverified { verified, duplicates, refused } = inbox.reverify(system.id, &asker).await?;
     Ok(ReverifiedAnswer { verified, duplicates, refused })
 }
 

@@ -18,7 +18,8 @@ use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use crate::api::body::request_body;
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;
-use crate::api::systems::{self, answer::webhook_path, secrets::WEBHOOK_SECRET};
+use crate::api::systems::secrets::{WEBHOOK_SECRET, problem_of_webhook_secret};
+use crate::api::systems::{self, answer::webhook_path};
 use crate::api::values::{SecretText, Time, Whole};
 
 /// The longest overlap: a month.
@@ -67,16 +68,14 @@ pub(super) async fn rotate(
     let now = context.clock().now();
     let hours = asked.overlap_hours.map_or(i64::from(context.webhooks.secret_overlap_hours), |hours| hours.0);
     let spec = spec(context, &system)?;
-    let (secret, shown) = match asked.secret {
-        Some(given) if spec.reads_secret(&given.0) => (given.0, None),
-        Some(_) => {
-            let detail = "is not written as this vendor's secrets are; see its manifest, or have one made";
-            return Err(Problem::invalid_field("secret", detail));
+    let (secret, shown) = if let Some(given) = asked.secret {
+        if let Some(problem) = problem_of_webhook_secret(Some(&spec), &given.0) {
+            return Err(Problem::invalid_field("secret", problem));
         }
-        None => {
-            let made = spec.new_secret();
-            (made.clone(), Some(made))
-        }
+        (given.0, None)
+    } else {
+        let made = spec.new_secret();
+        (made.clone(), Some(made))
     };
     replace(context, &mut system, secret, now, now + TimeDelta::hours(hours))?;
     let detail = json!({"made_here": shown.is_some(), "overlap_hours": hours}).to_string();

@@ -60,6 +60,14 @@ pub async fn quarantined_of(
         .await)?)
 }
 
+pub(crate) const NEWEST_QUARANTINED: &str = "SELECT id FROM webhook_events \
+    WHERE state = 'quarantined' AND system_id = $1 ORDER BY id DESC LIMIT 1";
+
+/// The newest quarantined event of a system.
+pub async fn newest_quarantined(store: &Store, system: SystemId) -> Result<Option<EventId>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_scalar(NEWEST_QUARANTINED).bind(system).fetch_optional(ex).await)?)
+}
+
 /// What became of an event that is let out of quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {

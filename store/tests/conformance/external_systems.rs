@@ -6,9 +6,9 @@ use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::types::Json;
 use zhilian_sync_store::external_systems::{
-    ExternalSystem, Filter, Health, advance, blank, credentials, delete, due, find, get, insert, list,
-    record_outcome, save, set_credentials, set_webhook_secrets, start_schedule, unscheduled, webhook_secrets,
-    webhook_secrets_valid_at,
+    ExternalSystem, Filter, Health, advance, blank, credentials, delete, due, find, get, holds_version,
+    insert, list, record_outcome, save, set_credentials, set_webhook_secrets, start_schedule, unscheduled,
+    webhook_secrets, webhook_secrets_valid_at,
 };
 use zhilian_sync_store::{
     Currency, Store, StoreError, SyncStatus, SystemId, SystemStatus, SystemType, on_read,
@@ -192,6 +192,25 @@ pub(crate) async fn a_webhook_secret_ends_when_it_was_told_to(store: Store) {
     // A secret that goes takes its end with it: a new one of the same name does not inherit it.
     set_webhook_secrets(&store, &mut read, &named(&["new"])).unwrap();
     assert!(read.webhook_secret_expiries.is_empty());
+}
+
+pub(crate) async fn a_version_is_held_until_it_changes(store: Store) {
+    let mut system = blank(&store, "Till", SystemType::Pos, "demo-pos");
+    add(&store, &system).await;
+    let mut tx = store.begin().await.unwrap();
+    assert!(holds_version(&mut tx, system.id, 1).await.unwrap());
+    assert!(!holds_version(&mut tx, system.id, 2).await.unwrap());
+    tx.commit().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    save(&mut tx, &system, None, at(0)).await.unwrap();
+    tx.commit().await.unwrap();
+    system.version = 2;
+    let mut tx = store.begin().await.unwrap();
+    assert!(!holds_version(&mut tx, system.id, 1).await.unwrap(), "it was changed");
+    assert!(holds_version(&mut tx, system.id, 2).await.unwrap());
+    delete(&mut tx, &system, at(1)).await.unwrap();
+    assert!(!holds_version(&mut tx, system.id, 3).await.unwrap(), "it is deleted");
+    tx.commit().await.unwrap();
 }
 
 /// Five systems: three of store A, one of B, one of the whole chain.

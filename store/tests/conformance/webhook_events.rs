@@ -32,7 +32,7 @@ pub(crate) fn event(store: &Store, system: SystemId, key: &str) -> NewEvent {
         event_type: Some("order.created".into()),
         accepted_by: Some(AcceptedBy::Verification),
         error: None,
-        fingerprint: fingerprint(system, key, &body, None),
+        fingerprint: fingerprint(system, key, "order.created", &body, None),
         body,
         request: "{}".into(),
         sealed_request: None,
@@ -46,7 +46,7 @@ pub(crate) fn unverified(store: &Store, system: SystemId, key: &str, signature: 
     NewEvent {
         accepted_by: None,
         error: Some(("signature_mismatch", "the signature is another".into())),
-        fingerprint: fingerprint(system, key, &event.body, Some(signature)),
+        fingerprint: fingerprint(system, key, "order.created", &event.body, Some(signature)),
         request: format!(r#"{{"headers":{{"x-signature":"{signature}"}}}}"#),
         ..event
     }
@@ -106,7 +106,7 @@ pub(crate) async fn an_event_is_kept_as_it_was_received(store: Store) {
         event_type: None,
         accepted_by: Some(AcceptedBy::Waiver),
         body: vec![0, 255],
-        fingerprint: fingerprint(system, &key_of_body(&[0, 255]), &[0, 255], None),
+        fingerprint: fingerprint(system, &key_of_body(&[0, 255]), "order.created", &[0, 255], None),
         ..event(&store, system, &key_of_body(&[0, 255]))
     };
     let stranger = unverified(&store, system, "订单-1", "s");
@@ -170,7 +170,7 @@ pub(crate) async fn a_second_delivery_is_counted_on_the_first(store: Store) {
     // The same key with another body is another event.
     let other = NewEvent {
         body: b"{}".to_vec(),
-        fingerprint: fingerprint(system, "1", b"{}", None),
+        fingerprint: fingerprint(system, "1", "order.created", b"{}", None),
         ..event(&store, system, "1")
     };
     assert_eq!(receive(&store, &other).await, Received::New);

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
+use crate::vendor::json;
 use crate::vendor::manifest::webhook::BodyForm;
 use crate::vendor::path::Path;
 
@@ -48,15 +49,15 @@ impl<'a> FormView<'a> {
 /// The body as JSON.
 pub(super) fn read(form: &BodyForm, body: &[u8]) -> Result<Value, String> {
     match form {
-        BodyForm::Json => serde_json::from_str(text_of(body)?).map_err(|error| no_json(&error)),
+        BodyForm::Json => json::read(text_of(body)?),
         BodyForm::Form => FormView::new(body).to_object().map(Value::Object),
         BodyForm::FormJson(member) => {
             let mut object = FormView::new(body).to_object()?;
             let Some(value) = object.get_mut(member) else {
                 return Err(format!("the form has no member `{member}`"));
             };
-            *value = serde_json::from_str(value.as_str().unwrap_or_default())
-                .map_err(|error| format!("the member `{member}` of the form {}", no_json(&error)))?;
+            *value = json::read(value.as_str().unwrap_or_default())
+                .map_err(|problem| format!("the member `{member}` of the form {problem}"))?;
             Ok(Value::Object(object))
         }
     }
@@ -68,20 +69,18 @@ pub(super) fn pick(form: &BodyForm, body: &[u8], paths: &[Path]) -> Result<Vec<O
         let body = read(form, body)?;
         return Ok(paths.iter().map(|path| path.find(&body).cloned()).collect());
     }
+    let text = text_of(body)?;
+    json::check(text)?;
     let mut found = vec![None; paths.len()];
-    let mut reader = serde_json::Deserializer::from_str(text_of(body)?);
+    let mut reader = serde_json::Deserializer::from_str(text);
     let live = (0..paths.len().min(PATHS_MAX)).fold(0, |live, at| live | (1 << at));
     let walk = Walk { paths, found: &mut found, live, depth: 0 };
-    walk.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| no_json(&error))?;
+    walk.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| json::not_json(&error))?;
     Ok(found)
 }
 
-fn text_of(body: &[u8]) -> Result<&str, String> {
+pub(super) fn text_of(body: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(body).map_err(|_| "is not text in UTF-8".to_owned())
-}
-
-fn no_json(error: &serde_json::Error) -> String {
-    format!("is not JSON: {error}")
 }
 
 /// A value as a word: text, number or flag; nothing for what is empty, null, a list or an object.

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use zhilian_sync_store::record_patches::RecordPatch;
 use zhilian_sync_store::{Currency, SystemType};
 
+use super::super::json;
 use super::super::manifest::Manifest;
 use super::super::manifest::webhook::WebhookSpec;
 use super::super::manifest::webhook::routes::{Action, RecordRoute, Route};
@@ -199,12 +200,10 @@ fn as_records(value: &Value) -> Option<Cow<'_, [Value]>> {
         Value::Object(_) => Some(Cow::Borrowed(std::slice::from_ref(value))),
         Value::Array(records) => Some(Cow::Borrowed(records)),
         // A member of a form, or JSON inside of JSON.
-        Value::String(text) if text.trim_start().starts_with(['{', '[']) => {
-            match serde_json::from_str(text).ok()? {
-                Value::Array(records) => Some(Cow::Owned(records)),
-                record => Some(Cow::Owned(vec![record])),
-            }
-        }
+        Value::String(text) if text.trim_start().starts_with(['{', '[']) => match json::read(text).ok()? {
+            Value::Array(records) => Some(Cow::Owned(records)),
+            record => Some(Cow::Owned(vec![record])),
+        },
         _ => None,
     }
 }

@@ -21,8 +21,9 @@ const ACK_DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 const ACK_DEADLINE_MS: RangeInclusive<u32> = 100..=60_000;
 /// Thirty days.
 const RETRY_WINDOW_SECS: RangeInclusive<u32> = 0..=2_592_000;
-/// Where vendors put the type of an event, when the manifest says nothing.
-const EVENT_TYPE_DEFAULT: [&str; 4] = ["body:event_type", "body:event", "body:type", "query:event"];
+/// Where vendors put the type of an event, when the manifest says nothing. Only in the body, because that is
+/// what is signed: a recorded bill must not become `order.deleted` by another address.
+const EVENT_TYPE_DEFAULT: [&str; 3] = ["body:event_type", "body:event", "body:type"];
 /// The places of a joined key.
 const KINDS: [&str; 3] = ["header:", "query:", "body:"];
 
@@ -76,7 +77,7 @@ fn read_section(section: &Section<'_>, places: &Places) -> Option<WebhookSpec> {
             section.section("verification"),
             "say how events are signed, or `verification.scheme = \"none\"` where they are not",
         )
-        .and_then(|section| verification::read_verification(section, places));
+        .and_then(|section| verification::read_verification(section, places, body.as_ref()));
     let handshakes = read_handshakes(section);
     let replies = section.section("replies").map(read_replies).unwrap_or_default();
     let ack_deadline = section.whole("ack_deadline_ms", ACK_DEADLINE_MS);
@@ -153,6 +154,13 @@ impl Places {
         }
         parts.push(rest);
         parts.into_iter().map(|part| self.place(section, "event_key", part)).collect()
+    }
+
+    /// The first step of a place in the body, and whether it is the only one.
+    pub(super) fn member_of(&self, at: usize) -> Option<(String, bool)> {
+        let paths = self.body_paths.borrow();
+        let path = paths.get(at)?;
+        Some((path.first()?.to_owned(), path.len() == 1))
     }
 
     fn parse(&self, text: &str) -> Result<Place, String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::read::Places;
 use super::{
-    Algorithm, ContentPart, Encoding, Nested, PairPart, Place, Scheme, SecretForm, SecretPlace,
+    Algorithm, BodyForm, ContentPart, Encoding, Nested, PairPart, Place, Scheme, SecretForm, SecretPlace,
     SignatureList, Sorted, SortedFrom, TimestampForm, Verification,
 };
 use crate::vendor::manifest::section::Section;
@@ -75,7 +75,11 @@ impl SecretPlace {
         [("before", Self::Before), ("after", Self::After), ("both", Self::Both), ("key", Self::Key)];
 }
 
-pub(super) fn read_verification(section: Section<'_>, places: &Places) -> Option<Verification> {
+pub(super) fn read_verification(
+    section: Section<'_>,
+    places: &Places,
+    body: Option<&BodyForm>,
+) -> Option<Verification> {
     let words = [
         ("hmac", Word::Hmac),
         ("digest", Word::Digest),
@@ -113,6 +117,8 @@ pub(super) fn read_verification(section: Section<'_>, places: &Places) -> Option
         list,
     };
     check(&section, &of);
+    check_coverage(&section, &of, places);
+    check_source(&section, &of, body);
     section.finish();
     word.is_some().then_some(of)
 }
@@ -246,6 +252,78 @@ fn check(section: &Section<'_>, of: &Verification) {
     if of.signature.iter().any(|place| matches!(place, Place::Body(_))) {
         let problem = "a signature inside the body cannot be part of what it signs; expected `header:<name>` or `query:<name>`";
         section.problem("signature", problem);
+    }
+}
+
+/// A timestamp or an id that is not signed proves nothing: whoever sends a recorded event again gives it a
+/// new one.
+fn check_coverage(section: &Section<'_>, of: &Verification, places: &Places) {
+    let from_list = matches!(&of.list, Some(SignatureList::Pairs { timestamp_key: Some(_), .. }));
+    let named = |part| match &of.scheme {
+        Scheme::Hmac { content, .. } | Scheme::Digest { content, .. } => content.contains(&part),
+        Scheme::SortedParameters(_) | Scheme::Code => false,
+        // Nothing is verified.
+        Scheme::None => true,
+    };
+    let covers = |place: &Place| is_in_content(&of.scheme, place, places);
+    let fix = match &of.scheme {
+        Scheme::SortedParameters(_) => "take it from a parameter that is signed by its name",
+        Scheme::Code => "a code signs nothing",
+        _ => "put it into `content`, or take it from the body",
+    };
+    for (key, part, at, from_list) in [
+        ("timestamp", ContentPart::Timestamp, &of.timestamp, from_list),
+        ("id", ContentPart::Id, &of.id, false),
+    ] {
+        if !named(part) && (from_list || !at.iter().all(covers)) {
+            let problem = format!(
+                "is not covered by the signature, so anybody could change it; {fix}, or leave `{key}` out"
+            );
+            section.problem(key, problem);
+        }
+    }
+}
+
+/// Whether what stands at a place is signed with what is around it.
+fn is_in_content(scheme: &Scheme, place: &Place, places: &Places) -> bool {
+    match (scheme, place) {
+        (Scheme::Hmac { content, .. } | Scheme::Digest { content, .. }, Place::Body(_)) => {
+            content.contains(&ContentPart::Body)
+        }
+        (Scheme::SortedParameters(sorted), Place::Query(name)) => {
+            sorted.from == SortedFrom::Query && !sorted.exclude.contains(name)
+        }
+        (Scheme::SortedParameters(sorted), Place::Body(at)) => {
+            places.member_of(*at).is_some_and(|(member, alone)| {
+                // Of JSON only texts, numbers and flags are signed; a form's member is, whatever it holds.
+                let signed = match sorted.from {
+                    SortedFrom::Body => alone,
+                    SortedFrom::Form => true,
+                    SortedFrom::Query => false,
+                };
+                signed && !sorted.exclude.contains(&member)
+            })
+        }
+        _ => false,
+    }
+}
+
+/// What is signed must be what is read.
+fn check_source(section: &Section<'_>, of: &Verification, body: Option<&BodyForm>) {
+    let (Scheme::SortedParameters(sorted), Some(body)) = (&of.scheme, body) else {
+        return;
+    };
+    match (sorted.from, body) {
+        (SortedFrom::Body, BodyForm::Form | BodyForm::FormJson(_)) => {
+            let problem =
+                "is `body`, the members of a JSON object, and `webhook.body` is a form; expected `form`";
+            section.problem("from", problem);
+        }
+        (SortedFrom::Form, BodyForm::Json) => {
+            let problem = "is `form`, and `webhook.body` is `json`; expected `body`, or `webhook.body` as `form` or `form_json`";
+            section.problem("from", problem);
+        }
+        _ => {}
     }
 }
 
