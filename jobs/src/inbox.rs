@@ -115,8 +115,9 @@ impl Inbox {
     /// taken: cancel it when the last request is answered.
     #[must_use]
     pub fn start(ctx: &Context, settings: &WebhookSettings, stop: CancellationToken) -> Self {
+        let connections = u32::try_from(settings.commits_in_flight).unwrap_or(1) + CONNECTIONS_BESIDE;
         // Of its own, so that what people look up never stands before what vendors wait for.
-        let store = ctx.store.apart(settings.commits_in_flight as u32 + CONNECTIONS_BESIDE);
+        let store = ctx.store.apart(connections);
         let (verified, repeated) = CommitQueue::new(Limits {
             rows_max: settings.queue_rows_max,
             bytes_max: settings.queue_bytes_max,

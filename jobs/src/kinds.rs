@@ -97,7 +97,8 @@ pub(crate) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     };
     match kind {
         Kind::ConnectionTest => connection_test::run(ctx, attempt).await,
-        Kind::Pull => pull::run(ctx, attempt).await,
+        // On the heap: it is by far the largest, and every kind's future would be as large.
+        Kind::Pull => Box::pin(pull::run(ctx, attempt)).await,
         Kind::ApplyWebhooks => apply_webhooks::run(attempt),
         Kind::ReplayWebhooks => replay_webhooks::run(ctx, attempt).await,
         Kind::Upkeep => upkeep::run(ctx, attempt).await,

@@ -176,7 +176,7 @@ fn check_counts(settings: &Settings, wrong: &mut Wrong) {
 }
 
 /// The same for the inbox.
-fn webhook_counts(settings: &Settings) -> [Count; 21] {
+fn webhook_counts(settings: &Settings) -> [Count; 22] {
     let inbox = &settings.webhooks;
     // A body that passes the door must fit into the queue behind it, where it is held twice.
     let body = 2 * settings.server.body_bytes_max as u64 + (64 << 10);

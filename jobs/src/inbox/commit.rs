@@ -522,7 +522,7 @@ mod tests {
                 fingerprint: vec![0; 16],
             };
             let place = queue.enter(cost(&event)).unwrap();
-            queue.push(event, place, Instant::now() + Duration::from_secs(60))
+            queue.push(event, place, Instant::now() + Duration::from_mins(1))
         };
         (0..events).map(one).collect()
     }

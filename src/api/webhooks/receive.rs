@@ -310,22 +310,29 @@ fn parameter(name: &str, description: &str, schema: MetaSchemaRef) -> MetaOperat
 mod tests {
     use super::*;
 
-    fn is_for(method: &Method, path: &str) -> Option<Option<SystemType>> {
-        Receive::target(method, path).map(|target| target.0.map(|(system_type, _)| system_type))
+    fn meant(method: &Method, path: &str) -> &'static str {
+        match Receive::target(method, path) {
+            Some(Target(Some((SystemType::Pos, _)))) => "a till",
+            Some(Target(Some(_))) => "another system",
+            Some(Target(None)) => "nobody",
+            None => "something else",
+        }
     }
 
     #[test]
     fn an_address_is_known_by_its_form() {
         let system = "/api/v1/integrations/webhooks/pos/018f3a52-0000-7000-8000-000000000000";
         for method in [Method::POST, Method::GET, Method::HEAD] {
-            assert_eq!(is_for(&method, system), Some(Some(SystemType::Pos)));
+            assert_eq!(meant(&method, system), "a till");
         }
-        assert_eq!(is_for(&Method::PUT, system), None, "the route table says which methods there are");
-        assert_eq!(is_for(&Method::POST, "/api/v1/integrations/webhooks/pos/nobody"), Some(None));
-        assert_eq!(is_for(&Method::POST, &system.replace("/pos/", "/kitchen/")), Some(None));
+        assert_eq!(meant(&Method::POST, &system.replace("/pos/", "/erp/")), "another system");
+        assert_eq!(meant(&Method::POST, "/api/v1/integrations/webhooks/pos/not-an-id"), "nobody");
+        assert_eq!(meant(&Method::POST, &system.replace("/pos/", "/kitchen/")), "nobody");
+        // The route table says which methods there are.
+        assert_eq!(meant(&Method::PUT, system), "something else");
         for other in ["/api/v1/integrations/webhooks/pos", "/api/v1/integrations/webhooks/pos/", "/x"] {
-            assert_eq!(is_for(&Method::POST, other), None, "{other}");
+            assert_eq!(meant(&Method::POST, other), "something else", "{other}");
         }
-        assert_eq!(is_for(&Method::POST, &format!("{system}/more")), None);
+        assert_eq!(meant(&Method::POST, &format!("{system}/more")), "something else");
     }
 }

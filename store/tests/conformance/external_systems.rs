@@ -147,6 +147,9 @@ pub(crate) async fn failures_lead_to_error_and_a_success_leads_back(store: Store
     assert_eq!(report(&store, id, failing(true)).await.status, SystemStatus::Error, "401 needs no breaker");
 }
 
+/// The columns that hold secrets.
+type Secrets = (Option<Vec<u8>>, Option<Vec<u8>>, Json<serde_json::Value>);
+
 pub(crate) async fn a_deleted_system_keeps_nothing_secret(store: Store) {
     let mut system = blank(&store, "Till", SystemType::Pos, "demo-pos");
     system.next_sync_at = Some(at(0));
@@ -162,12 +165,11 @@ pub(crate) async fn a_deleted_system_keeps_nothing_secret(store: Store) {
 
     assert!(find(&store, system.id).await.unwrap().is_none());
     assert_eq!(due(&store, at(10), 10).await.unwrap().len(), 0);
-    let wiped: Result<(Option<Vec<u8>>, Option<Vec<u8>>, Json<serde_json::Value>), sqlx::Error> =
-        on_read!(store, |ex| {
-            sqlx::query_as("SELECT sealed_credentials, sealed_webhook_secrets, config FROM external_systems")
-                .fetch_one(ex)
-                .await
-        });
+    let wiped: Result<Secrets, sqlx::Error> = on_read!(store, |ex| {
+        sqlx::query_as("SELECT sealed_credentials, sealed_webhook_secrets, config FROM external_systems")
+            .fetch_one(ex)
+            .await
+    });
     assert_eq!(wiped.unwrap(), (None, None, Json(serde_json::json!({}))));
 }
 
