@@ -11,7 +11,15 @@ const TIME_SLACK: TimeDelta = TimeDelta::days(1);
 /// An id greater than those of all rows that were made before a time: what is looked for among old rows is
 /// found by the primary key, without a look at the young ones.
 pub(crate) fn beyond(time: DateTime<Utc>) -> Uuid {
-    let time = time.checked_add_signed(TIME_SLACK).unwrap_or(time);
+    first_at(time.checked_add_signed(TIME_SLACK).unwrap_or(time))
+}
+
+/// An id smaller than those of all rows that were made at a time or later.
+pub(crate) fn short_of(time: DateTime<Utc>) -> Uuid {
+    first_at(time.checked_sub_signed(TIME_SLACK).unwrap_or(time))
+}
+
+fn first_at(time: DateTime<Utc>) -> Uuid {
     let millis = u64::try_from(time.timestamp_millis()).unwrap_or_default();
     uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use futures_util::StreamExt as _;
 use poem::Body;
 use poem::http::Method;
@@ -353,6 +354,7 @@ async fn a_vendor_hears_its_own_words() {
         call(Method::POST, &format!("?code={}", crate::hooks::SECRET), body).await,
         plain(202, "errcode=0")
     );
+    app.advance(TimeDelta::seconds(1));
     assert_eq!(call(Method::POST, "?code=guessed", body).await, plain(418, "errcode=7"));
     app.drain().await;
     let kept = events(&app, "").await;

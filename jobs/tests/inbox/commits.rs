@@ -118,9 +118,7 @@ pub(crate) async fn a_duplicate_storm_over_two_processes_is_one_row_each(bench: 
     for answer in join_all(calls).await {
         assert_eq!(status(&answer.unwrap()), Ok(202));
     }
-    let rows = bench.rows(system).await;
-    assert_eq!(rows.len(), 40);
-    assert_eq!(rows.iter().map(|row| row.deliveries).sum::<i64>(), 400, "every delivery is counted");
+    assert_eq!(bench.rows_of(system, 400).await.len(), 40, "every delivery is counted");
 }
 
 pub(crate) async fn after_the_stop_what_waits_is_kept_and_nothing_new_is_taken(bench: Bench) {

@@ -247,6 +247,24 @@ impl Bench {
         webhook_events::list(&self.store, &filter).await.unwrap()
     }
 
+    /// The rows once so many deliveries are counted on them: that comes after the answers.
+    pub(crate) async fn rows_of(&self, system: SystemId, deliveries: i64) -> Vec<EventRow> {
+        let started = Instant::now();
+        let mut look = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            let rows = self.rows(system).await;
+            let counted: i64 = rows.iter().map(|row| row.deliveries).sum();
+            if counted == deliveries {
+                return rows;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{counted} of {deliveries} are counted within {PATIENCE:?}"
+            );
+            look.tick().await;
+        }
+    }
+
     pub(crate) async fn only(&self, system: SystemId) -> WebhookEvent {
         let rows = self.rows(system).await;
         assert_eq!(rows.len(), 1, "{rows:?}");

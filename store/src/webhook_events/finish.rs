@@ -326,7 +326,7 @@ pub async fn purge(store: &Store, received_before: DateTime<Utc>, limit: i64) ->
         Pool::Sqlite { .. } => PURGE,
     };
     Ok(on_write!(store, |ex| sqlx::query(statement)
-        .bind(super::list::first_id_at(received_before + super::list::ID_SLACK))
+        .bind(crate::ids::beyond(received_before))
         .bind(received_before)
         .bind(limit)
         .execute(ex)

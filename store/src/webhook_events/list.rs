@@ -1,6 +1,6 @@
 //! Pages of events for people, newest first; the bodies stay where they are.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::{AcceptedBy, EventResult, WebhookState};
@@ -14,9 +14,6 @@ use crate::text_enum::SystemType;
 /// next page.
 pub const PAGE_MAX: i64 = 501;
 
-/// How far an id's time may be from the time of receipt: ids are made at receipt, and looking for a time
-/// by id alone would trust that to the millisecond.
-pub(super) const ID_SLACK: TimeDelta = TimeDelta::days(1);
 /// The most events that a [`tally`] looks at.
 const TALLY_EVENTS_MAX: i64 = 1_000_000;
 
@@ -90,12 +87,6 @@ pub struct EventRow {
     pub ended_at: Option<DateTime<Utc>>,
 }
 
-/// The first id that could have been made at a time.
-pub(super) fn first_id_at(time: DateTime<Utc>) -> EventId {
-    let millis = u64::try_from(time.timestamp_millis()).unwrap_or_default();
-    EventId(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
-}
-
 /// Adds what a filter asks for to a statement that ends in a condition.
 macro_rules! push_filter {
     ($query:expr, $filter:expr) => {{
@@ -136,11 +127,11 @@ macro_rules! push_filter {
         }
         if let Some(from) = filter.from {
             query.push(" AND received_at >= ").push_bind(from);
-            query.push(" AND id >= ").push_bind(first_id_at(from - ID_SLACK));
+            query.push(" AND id >= ").push_bind(crate::ids::short_of(from));
         }
         if let Some(to) = filter.to {
             query.push(" AND received_at < ").push_bind(to);
-            query.push(" AND id < ").push_bind(first_id_at(to + ID_SLACK));
+            query.push(" AND id < ").push_bind(crate::ids::beyond(to));
         }
     }};
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::WebhookState;
-use super::list::{EventFilter, ID_SLACK, PAGE_MAX, first_id_at, push_filter};
+use super::list::{EventFilter, PAGE_MAX, push_filter};
 use crate::error::StoreError;
 use crate::ids::EventId;
 use crate::on_tx;
