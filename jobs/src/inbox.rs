@@ -11,6 +11,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -43,8 +44,11 @@ use commit::{CommitQueue, Limits};
 use ring::Ringer;
 use systems::Systems;
 
-/// Connections that receiving has besides those of its committers: for quarantine, systems, and counting.
+/// Connections that receiving has besides those of its committers: for quarantine and systems.
 const CONNECTIONS_BESIDE: u32 = 4;
+
+/// A row that is held for longer than this is done without: vendors wait.
+const HELD_ROWS: Duration = Duration::from_millis(100);
 
 /// Receives webhooks. One per process that answers requests; cheap to clone.
 #[derive(Clone)]
@@ -117,7 +121,7 @@ impl Inbox {
     pub fn start(ctx: &Context, settings: &WebhookSettings, stop: CancellationToken) -> Self {
         let connections = u32::try_from(settings.commits_in_flight).unwrap_or(1) + CONNECTIONS_BESIDE;
         // Of its own, so that what people look up never stands before what vendors wait for.
-        let store = ctx.store.apart(connections);
+        let store = ctx.store.apart(connections, HELD_ROWS);
         let (verified, repeated) = CommitQueue::new(Limits {
             rows_max: settings.queue_rows_max,
             bytes_max: settings.queue_bytes_max,
@@ -138,7 +142,8 @@ impl Inbox {
             tokio::spawn(commit::run(verified.clone(), store.clone(), ringer.clone(), stop.clone()));
         }
         for counting in [repeated, repeated_unverified] {
-            tokio::spawn(commit::count(counting, store.clone(), ringer.clone(), stop.clone()));
+            // With the others' connections and patience: nobody waits for it.
+            tokio::spawn(commit::count(counting, ctx.store.clone(), ringer.clone(), stop.clone()));
         }
         let keeper = quarantine::Keeper::new(store.clone(), settings, quota.clone());
         tokio::spawn(quarantine::run(unverified.clone(), keeper, stop));

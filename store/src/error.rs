@@ -46,6 +46,12 @@ impl StoreError {
     pub const fn is_busy(&self) -> bool {
         matches!(self, Self::Busy(_))
     }
+
+    /// Whether `PostgreSQL` gave up waiting for a row that somebody holds.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        let Self::Busy(sqlx::Error::Database(error)) = self else { return false };
+        error.code().as_deref() == Some("55P03")
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -301,16 +301,19 @@ impl Store {
     /// The same database over connections of its own, so that nobody else's statements stand before these. On
     /// `SQLite` they are the same connections: there is one writer whoever asks.
     ///
-    /// They are not asked whether they still live before each use, as pools do: for whoever answers thousands of
-    /// requests a second that is a round trip for each commit. A dead one is [`StoreError::Busy`], once.
+    /// They wait no longer than `lock_timeout` for a row that somebody holds. And they are not asked whether they
+    /// still live before each use, as pools do: for whoever answers thousands of requests a second that is a round
+    /// trip for each commit. A dead one is [`StoreError::Busy`], once.
     #[must_use]
-    pub fn apart(&self, connections_max: u32) -> Self {
+    pub fn apart(&self, connections_max: u32, lock_timeout: Duration) -> Self {
         let Pool::Postgres(pool) = &self.pool else { return self.clone() };
+        let connect = pool.connect_options().as_ref().clone();
+        let connect = connect.options([("lock_timeout", lock_timeout.as_millis().to_string())]);
         let apart = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(pool.options().get_acquire_timeout())
             .test_before_acquire(false)
-            .connect_lazy_with(pool.connect_options().as_ref().clone());
+            .connect_lazy_with(connect);
         Self { pool: Pool::Postgres(apart), clock: self.clock.clone(), vault: self.vault.clone() }
     }
 

@@ -54,7 +54,7 @@ async fn a_silent_transaction_does_not_keep_a_run_from_the_next_worker() {
 #[tokio::test]
 async fn a_statement_that_nobody_waits_for_gives_its_connection_up() {
     let Some(stage) = testing::postgres(Clock::fake(testing::noon())).await else { return };
-    let store = stage.store.apart(1);
+    let store = stage.store.apart(1, Duration::from_secs(1));
     let asked = Instant::now();
     let slow = async {
         let slept: Result<(), sqlx::Error> =

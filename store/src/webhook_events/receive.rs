@@ -218,17 +218,28 @@ async fn keep_postgres(
     connection: &mut PgConnection,
     rows: &[&Group<'_>],
 ) -> Result<(HashSet<EventId>, Vec<Repeated>, Uncounted), StoreError> {
-    let new = insert_postgres(connection, rows).await?;
+    let new = match insert_postgres(connection, rows).await {
+        // A known event's row is held by whoever works on it, and a conflict with it waits. So it is left out.
+        Err(error) if error.is_lock_timeout() => {
+            let known =
+                find_repeated(connection, &rows.iter().map(|row| row.repetition()).collect::<Vec<_>>())
+                    .await?;
+            let known: HashSet<&[u8]> = known.iter().map(|row| row.fingerprint.as_slice()).collect();
+            let unknown: Vec<&Group<'_>> = rows
+                .iter()
+                .copied()
+                .filter(|row| !known.contains(row.first.fingerprint.as_slice()))
+                .collect();
+            insert_postgres(connection, &unknown).await?
+        }
+        inserted => inserted?,
+    };
     let rest: Vec<Repetition> =
         rows.iter().filter(|row| !new.contains(&row.first.id)).map(|row| row.repetition()).collect();
     if rest.is_empty() {
         return Ok((new, Vec::new(), Uncounted::default()));
     }
-    let mut repeated: Vec<Repeated> = sqlx::query_as(FIND_REPEATED_MANY)
-        .bind(rest.iter().map(|row| row.fingerprint.as_slice()).collect::<Vec<_>>())
-        .bind(rest.iter().map(|row| row.system_version).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
+    let mut repeated = find_repeated(connection, &rest).await?;
     let dead: HashSet<Vec<u8>> =
         repeated.iter().filter(|row| row.woken).map(|row| row.fingerprint.clone()).collect();
     let (to_wake, uncounted): (Vec<_>, Vec<_>) =
@@ -280,8 +291,6 @@ fn group(events: &[NewEvent]) -> BTreeMap<&[u8], Group<'_>> {
     groups
 }
 
-// A known event is left out before it can conflict: a conflict waits for whoever works on that row. As a subquery,
-// which no planner makes a scan of the table of.
 const INSERT_POSTGRES: &str = "INSERT INTO webhook_events (id, system_id, fingerprint, event_key, event_type, state, \
     accepted_by, error_code, error_message, attempt, claim_no, run_at, forced, deliveries, body, body_bytes, request, \
     sealed_request, received_at, last_received_at) \
@@ -296,7 +305,6 @@ const INSERT_POSTGRES: &str = "INSERT INTO webhook_events (id, system_id, finger
     error_message, deliveries, body, body_bytes, request, sealed_request, received_at, last_received_at) \
     JOIN external_systems ON external_systems.id = given.system_id \
     AND external_systems.version = given.system_version AND external_systems.deleted_at IS NULL \
-    WHERE (SELECT known.id FROM webhook_events AS known WHERE known.fingerprint = given.fingerprint) IS NULL \
     ORDER BY given.fingerprint ON CONFLICT (fingerprint) DO NOTHING RETURNING id";
 
 /// The ids of those that are new.
@@ -375,6 +383,17 @@ async fn repeat_postgres(
         .bind(rows.iter().map(|row| row.fingerprint.as_slice()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.deliveries).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.last_received_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.system_version).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?)
+}
+
+async fn find_repeated(
+    connection: &mut PgConnection,
+    rows: &[Repetition],
+) -> Result<Vec<Repeated>, StoreError> {
+    Ok(sqlx::query_as(FIND_REPEATED_MANY)
+        .bind(rows.iter().map(|row| row.fingerprint.as_slice()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.system_version).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?)

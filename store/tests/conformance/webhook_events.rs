@@ -2,6 +2,7 @@
 //! that is not genuine stands in the way of what is.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
@@ -261,6 +262,7 @@ pub(crate) async fn nobody_waits_for_whoever_works_on_a_repeated_event(store: St
         // SQLite has one writer at a time, so nobody can hold a row beside it.
         return;
     };
+    let receiver = store.apart(1, Duration::from_millis(50));
     let system = system(&store).await;
     let known = event(&store, system, "1");
     receive(&store, &known).await;
@@ -271,7 +273,7 @@ pub(crate) async fn nobody_waits_for_whoever_works_on_a_repeated_event(store: St
     assert_eq!(mark(&mut applying, &[outcome], at(1)).await.unwrap().len(), 1);
 
     let batch = [event(&store, system, "1"), event(&store, system, "2")];
-    let receipt = webhook_events::insert_batch(&store, &batch).await.unwrap();
+    let receipt = webhook_events::insert_batch(&receiver, &batch).await.unwrap();
     let duplicate = Received::Duplicate { event: known.id, state: WebhookState::Pending, woken: false };
     assert_eq!(receipt.received, [duplicate, Received::New], "answered while the row is held");
 
