@@ -156,6 +156,8 @@ class Bench:
         result["foreign_share"] = foreign(result["cpu"], machine_after - machine_before)
         result["rows"], result["queued"] = contender.rows(), contender.queued()
         prove(contender, result)
+        # Else the server would tidy up these tables in somebody else's turn.
+        contender.empty()
         return result
 
     def quiet(self, contender, seconds):
@@ -185,6 +187,7 @@ class Bench:
         }
         if result["rows"] != answers:
             raise Failed(f"pgbench committed {answers} inserts and the table holds {result['rows']} rows")
+        self.inserts.empty()
         return result
 
     def rounds(self):
