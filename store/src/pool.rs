@@ -127,20 +127,29 @@ impl Drop for Held {
     }
 }
 
+/// Runs a body with a connection to `PostgreSQL` that is given back when the body has ended; a part of
+/// `on_read!` and `on_write!`.
+#[macro_export]
+macro_rules! on_held {
+    ($pool:expr, |$executor:ident| $body:expr) => {
+        match $crate::Held::of($pool).await {
+            Ok(mut held) => {
+                let $executor = held.connection();
+                let done = $body;
+                held.release();
+                done
+            }
+            Err(error) => Err(error),
+        }
+    };
+}
+
 /// Runs a body with an executor for reading.
 #[macro_export]
 macro_rules! on_read {
     ($store:expr, |$executor:ident| $body:expr) => {
         match $store.pool() {
-            $crate::Pool::Postgres(pool) => match $crate::Held::of(pool).await {
-                Ok(mut held) => {
-                    let $executor = held.connection();
-                    let done = $body;
-                    held.release();
-                    done
-                }
-                Err(error) => Err(error),
-            },
+            $crate::Pool::Postgres(pool) => $crate::on_held!(pool, |$executor| $body),
             $crate::Pool::Sqlite { read: $executor, .. } => $body,
         }
     };
@@ -151,15 +160,7 @@ macro_rules! on_read {
 macro_rules! on_write {
     ($store:expr, |$executor:ident| $body:expr) => {
         match $store.pool() {
-            $crate::Pool::Postgres(pool) => match $crate::Held::of(pool).await {
-                Ok(mut held) => {
-                    let $executor = held.connection();
-                    let done = $body;
-                    held.release();
-                    done
-                }
-                Err(error) => Err(error),
-            },
+            $crate::Pool::Postgres(pool) => $crate::on_held!(pool, |$executor| $body),
             $crate::Pool::Sqlite { write: $executor, .. } => $body,
         }
     };
