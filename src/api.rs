@@ -18,10 +18,12 @@ use access::Permission::{
 
 pub mod access;
 pub mod answer;
+pub mod batch;
 pub mod body;
 pub mod caller;
 pub mod document;
 pub mod edge;
+pub mod handing_in;
 pub mod health;
 pub mod page;
 pub mod pos;
@@ -76,7 +78,14 @@ pub const ROUTES: &[Route] = &[
         "create_transaction",
         Needs(CreateTransactions),
     ),
+    route(
+        Method::POST,
+        "/integrations/pos/{system_id}/transactions/batch",
+        "create_transactions",
+        Needs(CreateTransactions),
+    ),
     route(Method::GET, "/integrations/pos/transactions", "list_transactions", Needs(SeeRecords)),
+    route(Method::GET, "/integrations/pos/transactions/{record_id}", "show_transaction", Needs(SeeRecords)),
     route(Method::POST, "/integrations/webhooks/{type}/{system_id}", "receive_webhook", Public),
     route(Method::GET, "/integrations/webhooks/{type}/{system_id}", "answer_handshake", Public),
     route(Method::HEAD, "/integrations/webhooks/{type}/{system_id}", "answer_probe", Public),

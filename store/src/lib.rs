@@ -26,6 +26,7 @@ pub mod external_records;
 pub mod pos_transactions;
 pub mod record_batches;
 pub mod record_patches;
+pub mod records_handed_in;
 pub mod supplier_orders;
 pub mod sync_cursors;
 pub mod sync_failures;

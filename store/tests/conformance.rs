@@ -16,6 +16,7 @@ mod conformance {
     pub(crate) mod pos_transactions;
     pub(crate) mod rate_budgets;
     pub(crate) mod record_patches;
+    pub(crate) mod records_handed_in;
     pub(crate) mod schema;
     pub(crate) mod sessions;
     pub(crate) mod supplier_orders;
@@ -153,7 +154,6 @@ on_both! {
         the_same_id_of_two_systems_is_two_records,
         a_shop_is_mapped_to_its_store,
         batches_in_opposite_order_do_not_deadlock,
-        creating_twice_gives_the_first_row,
         lists_are_newest_first_and_complete,
         lists_are_filtered_and_scoped,
         no_list_is_longer_than_a_page,
@@ -183,13 +183,21 @@ on_both! {
         a_replay_may_force_an_older_version,
         an_order_that_cannot_be_stored_stands_alone,
         batches_in_opposite_order_do_not_deadlock,
-        creating_twice_gives_the_first_row,
         lists_are_newest_first_and_complete,
         lists_are_filtered_and_scoped,
         a_tally_counts_what_is_not_gone,
         a_patch_finds_its_order_by_number_or_by_id,
         a_patch_tells_the_delivery_and_the_tracking_number,
         a_tracking_number_alone_does_not_keep_out_an_older_state,
+    }
+    records_handed_in {
+        each_record_is_told_what_became_of_it,
+        of_one_id_twice_in_a_batch_the_last_is_written,
+        what_cannot_be_stored_stands_alone,
+        an_undated_record_keeps_its_time,
+        of_two_at_once_one_is_new,
+        every_table_tells,
+        lists_are_filtered,
     }
     record_patches {
         a_patch_before_its_record_is_missing,
