@@ -3,6 +3,8 @@
 //! | permission | admin | store manager | warehouse manager | customer manager | staff |
 //! |---|---|---|---|---|---|
 //! | use session, see systems, records, runs and webhook events, create transactions | yes | yes | yes | yes | yes |
+//! | hand in supplier orders | yes | yes | yes | | |
+//! | hand in reservations | yes | yes | | yes | yes |
 //! | write and test systems, manage runs and webhook events, see samples | yes | yes | | | |
 //! | delete systems, release webhook events, give up their verification | yes | | | | |
 //!
@@ -38,6 +40,10 @@ pub enum Permission {
     SeeRecords,
     /// Hand in transactions.
     CreateTransactions,
+    /// Hand in supplier orders.
+    WriteSupplierOrders,
+    /// Hand in reservations.
+    WriteReservations,
     /// Read webhook events, without what they carried.
     SeeWebhooks,
     /// Apply webhook events again, verify quarantined ones again.
@@ -59,6 +65,8 @@ impl Permission {
         Self::SeeSamples,
         Self::SeeRecords,
         Self::CreateTransactions,
+        Self::WriteSupplierOrders,
+        Self::WriteReservations,
         Self::SeeWebhooks,
         Self::ManageWebhooks,
         Self::ReleaseWebhooks,
@@ -74,6 +82,8 @@ impl Permission {
             | Self::SeeRecords
             | Self::CreateTransactions
             | Self::SeeWebhooks => Role::ALL,
+            Self::WriteSupplierOrders => &[Role::Admin, Role::StoreManager, Role::WarehouseManager],
+            Self::WriteReservations => &[Role::Admin, Role::StoreManager, Role::CustomerManager, Role::Staff],
             Self::WriteSystems
             | Self::TestSystems
             | Self::ManageRuns
@@ -163,6 +173,8 @@ mod tests {
         SeeSamples: admin store_manager
         SeeRecords: admin store_manager warehouse_manager customer_manager staff
         CreateTransactions: admin store_manager warehouse_manager customer_manager staff
+        WriteSupplierOrders: admin store_manager warehouse_manager
+        WriteReservations: admin store_manager customer_manager staff
         SeeWebhooks: admin store_manager warehouse_manager customer_manager staff
         ManageWebhooks: admin store_manager
         ReleaseWebhooks: admin

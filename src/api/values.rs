@@ -15,7 +15,8 @@ use serde_json::{Map, Number, Value};
 use zhilian_sync_store::money::{self, MoneyError};
 use zhilian_sync_store::webhook_events::{AcceptedBy, EventResult, WebhookState};
 use zhilian_sync_store::{
-    Currency, Lane, Role, SyncStatus, SystemStatus, SystemType, TransactionType, Trigger,
+    Currency, Lane, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType,
+    TransactionType, Trigger,
 };
 
 /// The longest secret that is accepted; a PEM key of 4096 bits has some 3300 characters.
@@ -382,6 +383,8 @@ named! {
     Lane = "lane",
     Role = "role",
     TransactionType = "transaction_type",
+    SupplierOrderType = "supplier_order_type",
+    SupplierOrderStatus = "supplier_order_status",
     WebhookState = "webhook_state",
     AcceptedBy = "accepted_by",
     EventResult = "webhook_result",
