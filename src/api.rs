@@ -25,6 +25,7 @@ pub mod document;
 pub mod edge;
 pub mod handing_in;
 pub mod health;
+pub mod idempotency;
 pub mod page;
 pub mod pos;
 pub mod problem;

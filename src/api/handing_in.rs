@@ -189,7 +189,7 @@ pub async fn many<T: HandIn>(
         match told {
             HandedIn::Stored { id, change } => result.stored(id, change),
             HandedIn::Refused(reason) => {
-                *result = BatchResult::failed(index, result.id.take(), &refused(reason))
+                *result = BatchResult::failed(index, result.id.take(), &refused(reason));
             }
         }
     }

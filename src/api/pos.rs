@@ -198,6 +198,7 @@ impl Pos {
         operation_id = "list_transactions",
         tag = "Tag::Pos"
     )]
+    #[expect(clippy::too_many_arguments, reason = "a parameter of the request is one of the function")]
     async fn list_transactions(
         &self,
         caller: Caller,

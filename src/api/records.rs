@@ -83,6 +83,7 @@ impl Records {
         operation_id = "list_records",
         tag = "Tag::Records"
     )]
+    #[expect(clippy::too_many_arguments, reason = "a parameter of the request is one of the function")]
     async fn list_records(
         &self,
         caller: Caller,

@@ -276,6 +276,7 @@ impl Reservations {
         operation_id = "list_reservations",
         tag = "Tag::Reservations"
     )]
+    #[expect(clippy::too_many_arguments, reason = "a parameter of the request is one of the function")]
     async fn list_reservations(
         &self,
         caller: Caller,
@@ -360,7 +361,7 @@ impl HandIn for NewReservation {
             version_at: None,
             observed_at: None,
             deleted: false,
-            data: self.data(&raw).to_string(),
+            data: kept_fields(&raw).to_string(),
             raw,
         })
     }
@@ -374,30 +375,28 @@ impl HandIn for NewReservation {
     }
 }
 
-impl NewReservation {
-    /// The fields that have no column, under the names of the body and as they stand there.
-    fn data(&self, raw: &str) -> Value {
-        const KEPT: [&str; 17] = [
-            "external_id",
-            "reservation_number",
-            "customer_name",
-            "customer_phone",
-            "customer_count",
-            "reservation_date",
-            "reservation_time",
-            "arrival_time",
-            "table_type",
-            "table_number",
-            "area",
-            "special_requirements",
-            "notes",
-            "deposit_required",
-            "deposit_paid",
-            "source",
-            "channel",
-        ];
-        let mut fields: Map<String, Value> = serde_json::from_str(raw).unwrap_or_default();
-        fields.retain(|name, value| KEPT.contains(&name.as_str()) && !value.is_null());
-        Value::Object(fields)
-    }
+/// The fields that have no column, under the names of the body and as they stand there.
+fn kept_fields(raw: &str) -> Value {
+    const KEPT: [&str; 17] = [
+        "external_id",
+        "reservation_number",
+        "customer_name",
+        "customer_phone",
+        "customer_count",
+        "reservation_date",
+        "reservation_time",
+        "arrival_time",
+        "table_type",
+        "table_number",
+        "area",
+        "special_requirements",
+        "notes",
+        "deposit_required",
+        "deposit_paid",
+        "source",
+        "channel",
+    ];
+    let mut fields: Map<String, Value> = serde_json::from_str(raw).unwrap_or_default();
+    fields.retain(|name, value| KEPT.contains(&name.as_str()) && !value.is_null());
+    Value::Object(fields)
 }

@@ -204,6 +204,7 @@ impl Supplier {
         operation_id = "list_supplier_orders",
         tag = "Tag::Supplier"
     )]
+    #[expect(clippy::too_many_arguments, reason = "a parameter of the request is one of the function")]
     async fn list_supplier_orders(
         &self,
         caller: Caller,

@@ -452,8 +452,9 @@ pub async fn upsert_batch_isolating(
     Ok((upserted, impossible))
 }
 
-/// Writes orders that a client hands in, and answers each in the order they were given. One that is `undated`
-/// tells no time: it keeps the one that is there, and the one it comes with is for a new row.
+/// Writes orders that a client hands in; answers each in the order they were given.
+///
+/// One that is `undated` tells no time: it keeps the one that is there, and the one it comes with is for a new row.
 pub async fn hand_in(
     tx: &mut Tx,
     batch: Batch<'_>,

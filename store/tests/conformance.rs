@@ -249,7 +249,8 @@ on_both! {
     idempotency_keys {
         a_repeated_request_gets_the_first_answer,
         a_failed_request_leaves_no_key,
-        of_two_at_once_the_second_gets_the_first_ones_answer,
+        of_two_at_once_one_does_the_work,
+        a_key_of_one_who_died_is_soon_another_ones,
         an_expired_key_may_be_used_anew,
     }
 }

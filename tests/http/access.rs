@@ -136,7 +136,7 @@ fn nil() -> String {
 
 fn concrete(path: &str, system: &str, run: &str, event: &str) -> String {
     let path = path.replace("{type}", "pos").replace("{event_id}", event);
-    path.replace("{system_id}", system).replace("{run_id}", run)
+    path.replace("{system_id}", system).replace("{run_id}", run).replace("{record_id}", run)
 }
 
 #[tokio::test]
