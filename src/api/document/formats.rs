@@ -1,4 +1,4 @@
-//! What fields of bodies hold beyond their type: addresses, zones, currencies, maps of texts. The framework knows
+//! What fields and parameters hold beyond their type: addresses, zones, currencies, cursors. The framework knows
 //! no such thing, so it is said by the fields' names, which mean the same wherever they stand.
 
 use serde_json::{Map, Value, json};
@@ -12,12 +12,38 @@ const TEXTS: &[(&str, &str)] = &[
     ("sync_cron", "cron"),
 ];
 
-/// Writes them into the schemas.
+/// A cursor as `page.rs` writes it: a time and an id, 24 bytes in base64url; the time is before the year 10000.
+const CURSOR: &str = "^AA[A-D][A-Za-z0-9_-]{29}$";
+
+/// Writes them into the schemas and the parameters.
 pub(super) fn add(document: &mut Value) {
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (_, operation) in paths.flat_map(|(_, methods)| methods.as_object_mut().into_iter().flatten()) {
+        let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten().filter(|parameter| parameter["in"] == "query") {
+            match parameter["name"].as_str() {
+                Some("cursor") => {
+                    parameter["schema"]["pattern"] = json!(CURSOR);
+                    parameter["description"] =
+                        json!("Where the page begins, from the `Link` header of the page before.");
+                }
+                Some("limit") => parameter["description"] = json!("How many at most, by default 100."),
+                _ => {}
+            }
+        }
+    }
     let schemas = document["components"]["schemas"].as_object_mut().into_iter().flatten();
     for (_, schema) in schemas {
-        if let Some(properties) = schema["properties"].as_object_mut() {
-            describe(properties);
+        let required = schema["required"].clone();
+        let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        describe(properties);
+        // What need not be there may be null as well: answers name every field.
+        for (field, property) in properties {
+            if !required.as_array().into_iter().flatten().any(|name| name == field) {
+                property["nullable"] = json!(true);
+            }
         }
     }
 }

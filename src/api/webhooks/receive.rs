@@ -264,17 +264,20 @@ fn operation(
     summary: &'static str,
     description: &'static str,
 ) -> MetaOperation {
-    let any = || MetaMediaType { content_type: "*/*", schema: MetaSchemaRef::Inline(Box::new(binary())) };
+    let any = |schema: MetaSchema| MetaMediaType {
+        content_type: "*/*",
+        schema: MetaSchemaRef::Inline(Box::new(schema)),
+    };
     let request = (method == Method::POST).then(|| MetaRequest {
         description: Some("The bytes over which the vendor has made its signature."),
-        content: vec![any()],
+        content: vec![any(binary())],
         required: false,
     });
     let answer = |(status, description)| MetaResponse {
         description,
         status: Some(status),
         status_range: None,
-        content: if method == Method::HEAD { Vec::new() } else { vec![any()] },
+        content: if method == Method::HEAD { Vec::new() } else { vec![any(MetaSchema::ANY)] },
         headers: Vec::new(),
     };
     let mut responses: Vec<MetaResponse> = ANSWERS.iter().copied().map(answer).collect();
