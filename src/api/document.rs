@@ -74,7 +74,7 @@ fn add_security(document: &mut Value) {
     }
 }
 
-/// Bodies that refuse unknown fields say so.
+/// Bodies that refuse unknown fields say so, and those without a field that has to be there may be left out.
 fn close_bodies(document: &mut Value) {
     let bodies: Vec<String> = operations(document)
         .filter_map(|(_, _, operation)| operation["requestBody"]["content"].as_object())
@@ -85,6 +85,17 @@ fn close_bodies(document: &mut Value) {
         let schema = &mut document["components"]["schemas"][&body];
         if schema["additionalProperties"].is_null() {
             schema["additionalProperties"] = Value::Bool(false);
+        }
+    }
+    let schemas = document["components"]["schemas"].clone();
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (_, operation) in paths.flat_map(|(_, methods)| methods.as_object_mut().into_iter().flatten()) {
+        let Some(body) = operation.get_mut("requestBody") else {
+            continue;
+        };
+        let schema = body.pointer("/content/application~1json/schema/$ref").and_then(Value::as_str);
+        if let Some(name) = schema.and_then(|reference| reference.rsplit('/').next()) {
+            body["required"] = Value::Bool(schemas[name].get("required").is_some());
         }
     }
 }
