@@ -172,16 +172,16 @@ pub(super) fn add(document: &mut Value) {
                 *known = json!({"$ref": format!("#/components/responses/{name}")});
                 document["components"]["responses"][name] = response;
             } else {
-                also(known, response);
+                also(known, &response);
             }
         }
     }
 }
 
 /// Adds a problem to an answer of the same status that is none.
-fn also(known: &mut Value, problem: Value) {
+fn also(known: &mut Value, problem: &Value) {
     let text = |value: &Value| value["description"].as_str().unwrap_or_default().to_owned();
-    known["description"] = json!(format!("{} Or: {}", text(known), text(&problem)));
+    known["description"] = json!(format!("{} Or: {}", text(known), text(problem)));
     known["content"][CONTENT_TYPE] = problem["content"][CONTENT_TYPE].clone();
     if let Some(headers) = problem["headers"].as_object() {
         for (name, header) in headers {
