@@ -204,6 +204,9 @@ fn type_of(schema: &Value) -> String {
     if let Some(first) = schema["allOf"].get(0) {
         return type_of(first);
     }
+    if let Some(choices) = schema["anyOf"].as_array() {
+        return choices.iter().map(type_of).collect::<Vec<_>>().join(" or ");
+    }
     match schema["type"].as_str() {
         Some("array") => format!("list of {}", type_of(&schema["items"])),
         Some(name) => {
