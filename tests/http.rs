@@ -10,8 +10,14 @@ mod support;
 mod access;
 #[path = "http/document.rs"]
 mod document;
+#[path = "http/events.rs"]
+mod events;
+#[path = "http/failures.rs"]
+mod failures;
 #[path = "http/health.rs"]
 mod health;
+#[path = "http/health_of_systems.rs"]
+mod health_of_systems;
 #[path = "http/hooks.rs"]
 mod hooks;
 #[path = "http/nasty.rs"]
@@ -24,6 +30,8 @@ mod problem;
 mod redaction;
 #[path = "http/runs.rs"]
 mod runs;
+#[path = "http/schedule.rs"]
+mod schedule;
 #[path = "http/session.rs"]
 mod session;
 #[path = "http/start.rs"]
