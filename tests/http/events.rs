@@ -95,6 +95,8 @@ async fn tested(app: &TestApp, admin: &str) -> String {
 async fn runs_and_systems_are_heard_in_order_by_all_who_listen() {
     for app in TestApp::every_with(quick).await {
         let admin = app.admin().await;
+        // Housekeeping is heard of too.
+        app.drain().await;
         let mut ears = [Ear::open(&app, "", &admin, None).await, Ear::open(&app, "", &admin, None).await];
         let system = tested(&app, &admin).await;
         app.delete(&format!("/integrations/systems/{system}"), &admin).await;
@@ -188,6 +190,7 @@ async fn webhooks_are_heard_of_once_for_a_minute() {
     let app = TestApp::with(quick).await;
     let admin = app.admin().await;
     let till = hooks::till(&app, json!({})).await;
+    app.drain().await;
     let mut ear = Ear::open(&app, "", &admin, None).await;
     for number in ["1", "2", "3"] {
         assert_eq!(hooks::post_signed(&app, &till, &hooks::sale(number, "9.90")).await.status, 200);

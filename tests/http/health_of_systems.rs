@@ -64,6 +64,7 @@ async fn a_new_system_is_unknown_and_one_that_fails_says_why() {
         app.drain().await;
 
         app.advance(chrono::TimeDelta::hours(25));
+        let admin = app.admin().await;
         app.system(&admin, json!({"name": "Second"})).await;
         let listed = app.get("/integrations/health", &admin).await.json();
         assert_eq!((&listed[0]["name"], &listed[1]["name"]), (&json!("Second"), &json!("Till")));
