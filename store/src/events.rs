@@ -8,6 +8,8 @@
 //! seen when that commits. Positions have no gaps and are seen in their order, so reading on from one skips
 //! nothing and repeats nothing, in any process and after any pause.
 
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
@@ -79,7 +81,7 @@ const INSERT: &str = "INSERT INTO events (id, kind, system_id, store_id, run_id,
 /// Writes an event in its cause's transaction.
 pub async fn insert(tx: &mut Tx, clock: &Clock, event: NewEvent<'_>) -> Result<(), StoreError> {
     on_tx!(tx, |ex| sqlx::query(INSERT)
-        .bind(clock.new_id())
+        .bind(next_id(clock))
         .bind(event.kind)
         .bind(event.system_id)
         .bind(event.run_id)
@@ -89,6 +91,18 @@ pub async fn insert(tx: &mut Tx, clock: &Clock, event: NewEvent<'_>) -> Result<(
         .await
         .map(drop))?;
     Ok(())
+}
+
+/// An id that sorts behind those which this process made before it in the same millisecond, so that what is
+/// placed together is heard in the order in which it was written.
+fn next_id(clock: &Clock) -> Uuid {
+    static NUMBER: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NUMBER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let mut id = clock.new_id().into_bytes();
+    // The twelve bits behind the version's four, which are random otherwise.
+    id[6] = (id[6] & 0xf0) | (high & 0x0f);
+    id[7] = low;
+    Uuid::from_bytes(id)
 }
 
 const ANY_UNPLACED: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE position IS NULL)";

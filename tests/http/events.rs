@@ -8,6 +8,7 @@ use poem::http::Method;
 use poem::test::TestResponse;
 use serde_json::{Value, json};
 use zhilian_sync::config::Settings;
+use zhilian_sync::simulator::scripted::{Answer, Scripted};
 use zhilian_sync_store::Role;
 
 use crate::hooks;
@@ -122,6 +123,28 @@ async fn runs_and_systems_are_heard_in_order_by_all_who_listen() {
                 "{all}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_a_run_changes_is_heard() {
+    for app in TestApp::every_with(quick).await {
+        let admin = app.admin().await;
+        let welcome = json!({"code": 0, "message": "ok", "data": {"shop_name": "The Till"}});
+        let vendor = Scripted::start_with(move |_| Answer::json(200, &welcome)).await.unwrap();
+        vendor.push(Answer::status(401));
+        let system = app.system(&admin, json!({"api_endpoint": vendor.url(), "api_key": "key-9"})).await;
+        let mut ear = Ear::open(&app, "?kind=system.changed", &admin, None).await;
+        for _ in 0..3 {
+            app.post(&format!("/integrations/systems/{system}/test?wait=0"), &admin, &json!({})).await;
+            app.drain().await;
+        }
+        app.put(&format!("/integrations/systems/{system}"), &admin, &json!({"name": "Tills"})).await;
+        let heard = ear.hear_many(3).await;
+        assert_eq!(
+            told(&heard),
+            ["system.changed status error", "system.changed status active", "system.changed updated active",]
+        );
     }
 }
 
