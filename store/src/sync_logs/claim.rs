@@ -32,7 +32,9 @@ pub(crate) const CLAIM: &str = "UPDATE sync_logs SET status = 'syncing', attempt
     OR (status = 'syncing' AND lease_until < $2)) RETURNING *";
 
 /// Takes a run that is due, or whose worker fell silent. `None`: somebody has it, it is not due, it
-/// ended, or it is out of attempts; in every case there is nothing to do. Of the first claim live clients hear.
+/// ended, or it is out of attempts; in every case there is nothing to do.
+///
+/// Of the first claim live clients hear.
 pub async fn claim(
     store: &Store,
     id: RunId,
