@@ -17,6 +17,8 @@ pub(crate) async fn fail(app: &TestApp, system: &str, stream: &str, record: &str
         raw: json!({"id": record, "phone": "13800000000"}).to_string(),
     };
     let of = Failing { system_id, stream, sync_log_id: None };
+    // Later than the one before.
+    app.advance(chrono::TimeDelta::seconds(1));
     let mut tx = app.store().begin().await.unwrap();
     sync_failures::record_batch(&mut tx, app.store().clock(), of, vec![failure]).await.unwrap();
     tx.commit().await.unwrap();
@@ -62,7 +64,7 @@ async fn a_failure_is_shown_with_its_record_to_those_who_may_see_it() {
     insta::assert_snapshot!(app.get(&path, &admin).await.show(), @r#"
     200
     {
-      "created_at": "2026-01-04T12:00:00.000Z",
+      "created_at": "2026-01-04T12:00:01.000Z",
       "external_id": "A",
       "id": "id-1",
       "occurrences": 1,
@@ -76,7 +78,7 @@ async fn a_failure_is_shown_with_its_record_to_those_who_may_see_it() {
       "stage": "mapping",
       "stream": "sales",
       "system_id": "id-2",
-      "updated_at": "2026-01-04T12:00:00.000Z"
+      "updated_at": "2026-01-04T12:00:01.000Z"
     }
     "#);
     let staff = app.token(Role::Staff, Some("store-1")).await;
