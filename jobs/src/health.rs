@@ -298,8 +298,8 @@ mod tests {
         two runs have no rate: 100 healthy: all is well
         stale: 75 degraded: the last success is 31 minutes old
         old and not scheduled: 100 healthy: all is well
-        breaker: 0 failing: its status is `error`: the vendor refuses it, or too many runs failed; 10 runs failed in a row; 144 of 288 runs of the last 24 hours failed; the last success is 2 days old
-        backlog: 65 degraded: 1000 webhook events or more wait to be applied; given up: 1 webhook event; 2 records could not be kept; 7 webhook events could not be verified
+        breaker: 0 failing: its status is `error`: the vendor refuses it, or too many runs failed; 10 runs failed in a row; the last success is 2 days old; 144 of 288 runs of the last 24 hours failed
+        backlog: 65 degraded: given up: 1 webhook event; 2 records could not be kept; 1000 webhook events or more wait to be applied; 7 webhook events could not be verified
         paused: 100 paused: it is paused
         new: 100 unknown: nothing was tried yet; test the connection
         ");
