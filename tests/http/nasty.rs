@@ -26,6 +26,7 @@ const FIELDS: &[&str] = &[
     "sync_cron",
     "note",
     "stream",
+    "everything",
     "from",
     "to",
     "username",
@@ -108,6 +109,7 @@ async fn no_body_is_an_error_of_ours() {
                 "create_system" => &[("name", "\"Till\""), ("type", "\"pos\""), ("provider", "\"demo-pos\"")],
                 "create_transaction" => &[("transaction_id", "\"T-1\"")],
                 "replay_webhook_events" => &[("system_id", &own_system)],
+                "preview_schedule" => &[("sync_interval", "60")],
                 _ => &[("name", "\"Till\"")],
             };
             let fields = if route.path.contains("webhook") { WEBHOOK_FIELDS } else { FIELDS };
