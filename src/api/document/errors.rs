@@ -66,6 +66,7 @@ pub const CODES: &[Code] = &[
     code(500, "internal", "the service failed"),
     code(503, "database_unavailable", "the database does not answer"),
     code(503, "inbox_busy", "the event was not kept in time and counts as not received"),
+    code(503, "too_many_listeners", "as many listen to events as may"),
     code(503, "system_misconfigured", "the system's settings or secrets cannot be read"),
     code(504, "timeout", "the request took too long; it may still have had its effect"),
 ];
@@ -92,6 +93,7 @@ pub const SPECIAL: &[(&str, &[&str])] = &[
     ("create_supplier_orders", &["wrong_system_type"]),
     ("create_reservation", &["wrong_system_type"]),
     ("create_reservations", &["wrong_system_type"]),
+    ("stream_events", &["too_many_listeners"]),
     ("receive_webhook", RECEIVING),
     ("answer_handshake", SHAKING_HANDS),
     ("answer_probe", SHAKING_HANDS),
