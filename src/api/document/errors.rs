@@ -93,7 +93,7 @@ pub const SPECIAL: &[(&str, &[&str])] = &[
     ("create_supplier_orders", &["wrong_system_type"]),
     ("create_reservation", &["wrong_system_type"]),
     ("create_reservations", &["wrong_system_type"]),
-    ("stream_events", &["too_many_listeners"]),
+    ("stream_events", &["not_found", "too_many_listeners"]),
     ("receive_webhook", RECEIVING),
     ("answer_handshake", SHAKING_HANDS),
     ("answer_probe", SHAKING_HANDS),
