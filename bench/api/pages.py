@@ -33,13 +33,16 @@ def filters_of(document, path):
 
 def questions(document, path, values):
     """The pages of one list: without a filter, in the middle, each filter alone, and a stretch of time."""
-    asked = {"no filter": {}}
+    # A list of records needs its stream, whatever else is asked for.
+    always = {"stream": values["stream"]} if "stream" in values else {}
+    asked = {"no filter": always}
     for name in filters_of(document, path):
         if name not in values:
             raise Failed(f"{path} has a filter `{name}`; expected a value for it in bench/api/tables.py")
-        asked[name] = {name: values[name]}
+        if name not in always:
+            asked[name] = {**always, name: values[name]}
     if "from" in values and "to" in values:
-        asked["from and to"] = {"from": values["from"], "to": values["to"]}
+        asked["from and to"] = {**always, "from": values["from"], "to": values["to"]}
     return asked
 
 
@@ -86,7 +89,8 @@ def measure(bench, say):
         values = {name: side.values(path) for name, side in sides.items()}
         asked = {name: questions(side.document, path, values[name]) for name, side in sides.items()}
         for name, side in sides.items():
-            asked[name]["a page in the middle"] = {"cursor": tables.cursor(side.rows)}
+            middle = {**asked[name]["no filter"], "cursor": tables.cursor(side.rows)}
+            asked[name]["a page in the middle"] = middle
         for question in asked["small"]:
             for caller in ("chain", "store"):
                 found.append(compare(sides, path, question, caller, {name: asked[name][question] for name in sides}, options))

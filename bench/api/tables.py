@@ -12,7 +12,7 @@ from contenders import Failed
 
 STORES = 200
 STORE = "S7"
-SYSTEM_TYPES = ("pos", "supplier", "member", "reservation", "payment")
+SYSTEM_TYPES = ("pos", "supplier", "member", "reservation")
 
 # Row `g` took place so many milliseconds after 1970: one a second.
 EPOCH_MS = 1_700_000_000_000
@@ -61,6 +61,12 @@ TABLES = {
         "level": f"CASE WHEN {hashed(2, 200)} = 0 THEN 'gold' ELSE 'silver' END",
         "points": "1000", "balance": "50000", "currency": "'CNY'",
     }),
+    "external_records": ("reservation", {
+        **COMMON, "stream": "'reservations'", "external_id": "'R' || g", "number": "'N' || g",
+        "status": f"CASE WHEN {hashed(3, 200)} = 0 THEN 'no_show' ELSE 'completed' END",
+        "customer_phone": "'138' || lpad((g % (n / 25))::text, 8, '0')", "currency": "'CNY'", "amount": "10000",
+        "occurred_at": AT, "data": """'{"customer_name":"王五","customer_count":4,"reservation_time":"18:00-20:00"}'""",
+    }),
 }
 
 # The lists and, for each of their filters, a value that some rows have.
@@ -71,6 +77,10 @@ LISTS = {
         "type": "return", "status": "shipped", "order_number": "PO{middle}"}),
     "/integrations/member/members": ("member", "member_syncs", {
         "level": "gold", "phone": "138{phone:08}", "member_id": "M{middle}"}),
+    "/integrations/reservation/reservations": ("reservation", "external_records", {
+        "status": "no_show", "phone": "138{phone:08}", "reservation_number": "N{middle}"}),
+    "/integrations/records": ("reservation", "external_records", {
+        "stream": "reservations", "status": "no_show", "number": "N{middle}"}),
 }
 
 
