@@ -1,5 +1,6 @@
-//! The guide to webhooks works as pasted: its commands, and those of the README, are typed into a shell
-//! beside a running service, with no change but the port, and everything they promise is then there.
+//! The guides work as pasted: their commands, and those of the README, are typed into a shell beside a
+//! running service, with no change but the port, and everything they promise is then there. And the
+//! integration guide leaves nothing out: each line of the route table is named and has its command.
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
 use std::fmt::Write as _;
@@ -8,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use zhilian_sync::api::ROUTES;
 
 const PASSWORD: &str = "a password of our own";
 /// What the documents write.
@@ -99,12 +101,104 @@ fn answers(printed: &str) -> Vec<Value> {
 }
 
 #[test]
-fn the_guide_works_as_pasted() {
+fn the_integration_guide_works_as_pasted() {
     if !has_tools() {
         return;
     }
     let service = Service::start();
-    let guide = commands("docs/INTEGRATION.md", "## Try it without a vendor");
+    let guide = commands("docs/INTEGRATION.md", "## First steps");
+    let printed = service.shell(&guide).unwrap_or_else(|error| panic!("{error}"));
+    let answers = answers(&printed);
+    let any = |what: &str, holds: &dyn Fn(&Value) -> bool| {
+        assert!(answers.iter().any(holds), "{what} is not among the answers: {printed}");
+    };
+    let exact = |value: &Value, text: &str| value.as_number().is_some_and(|number| number.as_str() == text);
+    any("who is signed in", &|answer| answer["username"] == "admin" && answer["role"] == "admin");
+    any("a list of the one sale", &|answer| {
+        answer[0]["pos_transaction_id"] == "TXN-0001" && exact(&answer[0]["total"], "296.80")
+    });
+    any("a batch that is partly good", &|answer| answer["created"] == 2 && answer["failed"] == 1);
+    any("the order as it was last", &|answer| {
+        answer["order_number"] == "PO-0001" && answer["status"] == "shipped"
+    });
+    any("the member as it was last", &|answer| answer["member_id"] == "M-0001" && answer["points"] == 1200);
+    any("the reservation", &|answer| answer[0]["reservation_number"] == "0215-3");
+    any("the webhook's answer", &|answer| answer["event_type"] == "transaction.created");
+    any("the event that was posted", &|answer| answer["payload"].to_string().contains("TXN-1001"));
+    any("the audit", &|answer| answer[0]["action"] == "system.resume");
+    let look = format!(
+        "{}\ncurl -s $api/integrations/systems -H \"$auth\"\n\
+         curl -s \"$api/integrations/pos/transactions?order_number=A-17\" -H \"$auth\"",
+        guide.split("curl -s $api/auth/me").next().unwrap()
+    );
+    let left = self::answers(&service.shell(&look).unwrap());
+    let [systems, sales] = left.as_slice() else { panic!("{left:?}") };
+    assert!(systems.as_array().is_some_and(Vec::is_empty), "the guide tidies up after itself: {systems}");
+    assert!(exact(&sales[0]["total"], "296.80"), "records stay when their system goes: {sales}");
+}
+
+/// Whether a path that the guide types, such as `$api/users/$user`, is of a route's form.
+fn is_of(typed: &str, pattern: &str) -> bool {
+    let (mut typed, mut pattern) = (typed.split('/'), pattern.split('/'));
+    loop {
+        match (typed.next(), pattern.next()) {
+            (None, None) => return true,
+            (Some(typed), Some(part)) if typed == part => {}
+            (Some(typed), Some(part)) if part.starts_with('{') && !typed.is_empty() => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The method and the path below the base of every curl of a shell's script. As curl has it, whoever sends
+/// something posts it.
+fn calls(script: &str) -> Vec<(&str, &str)> {
+    let pieces = script.lines().flat_map(|line| line.split("curl -s").skip(1));
+    pieces
+        .filter_map(|call| {
+            let path = call.split("$api").nth(1)?.split([' ', '"', '?', ')', ';']).next()?;
+            let method = match call.split_once("-X ") {
+                Some((_, rest)) => rest.split(' ').next()?,
+                None if call.contains(" --head ") => "HEAD",
+                None if call.contains(" -d ") || call.contains(" --data-binary ") => "POST",
+                None => "GET",
+            };
+            Some((method, path))
+        })
+        .collect()
+}
+
+#[test]
+fn both_integration_guides_have_every_operation() {
+    for path in ["docs/INTEGRATION.md", "docs/INTEGRATION.zh-CN.md"] {
+        let text = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let script = commands(path, "\n## ");
+        let typed = calls(&script);
+        for route in ROUTES {
+            let name = format!("`{} {}`", route.method, route.path);
+            assert!(text.contains(&name), "{path} does not name {name}");
+            let is_typed = typed.iter().any(|(method, path)| {
+                // A fixed path is no example of one with a placeholder.
+                let fixed = ROUTES.iter().any(|other| other.path == *path && other.path != route.path);
+                *method == route.method.as_str() && !fixed && is_of(path, route.path)
+            });
+            assert!(is_typed, "{path} has no command that calls {name}");
+        }
+        let unknown_call = |(method, path): &&(&str, &str)| {
+            !ROUTES.iter().any(|route| route.method.as_str() == *method && is_of(path, route.path))
+        };
+        let unknown: Vec<_> = typed.iter().filter(unknown_call).collect();
+        assert!(unknown.is_empty(), "{path} calls what is not in the route table: {unknown:?}");
+    }
+}
+
+#[test]
+fn the_guide_to_webhooks_works_as_pasted() {
+    if !has_tools() {
+        return;
+    }
+    let service = Service::start();
+    let guide = commands("docs/webhooks.md", "## Try it without a vendor");
     let printed = service.shell(&guide).unwrap_or_else(|error| panic!("{error}"));
     let answers = answers(&printed);
     assert_eq!(answers[0]["success"], true, "{printed}");
@@ -134,7 +228,7 @@ fn the_readme_works_as_pasted() {
         return;
     }
     let service = Service::start();
-    let guide = commands("docs/INTEGRATION.md", "## Try it without a vendor");
+    let guide = commands("docs/webhooks.md", "## Try it without a vendor");
     let readme = commands("README.md", "## Webhooks");
     let readme = readme.split("export DATABASE_URL").next().unwrap();
     let printed =

@@ -1,4 +1,4 @@
-//! Rules about words: documents name what exists, both READMEs say the same, nothing is left behind.
+//! Rules about words: documents name what exists and say the same in both languages, nothing is left behind.
 
 use std::fs;
 
@@ -120,13 +120,29 @@ fn commands(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// Two documents of which one is the other in another language.
+fn say_the_same(english: &str, chinese: &str) {
+    let read = |name: &str| fs::read_to_string(root().join(name)).expect("both documents are there");
+    let (one, other) = (read(english), read(chinese));
+    assert_eq!(shape(&one), shape(&other), "headings and blocks of {english} and {chinese}");
+    assert_eq!(commands(&one), commands(&other), "commands of {english} and {chinese}");
+    assert_eq!(tables(&one), tables(&other), "rows of the tables of {english} and {chinese}");
+    assert!(commands(&one).len() > 5, "the search for commands is broken");
+}
+
+/// The number of columns of each row of a table.
+fn tables(text: &str) -> Vec<usize> {
+    text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count()).collect()
+}
+
 #[test]
 fn both_readmes_say_the_same() {
-    let read = |name: &str| fs::read_to_string(root().join(name)).expect("both READMEs are there");
-    let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
-    assert_eq!(shape(&english), shape(&chinese), "headings and blocks of README.md and README.zh-CN.md");
-    assert_eq!(commands(&english), commands(&chinese), "commands of README.md and README.zh-CN.md");
-    assert!(commands(&english).len() > 5, "the search for commands is broken");
+    say_the_same("README.md", "README.zh-CN.md");
+}
+
+#[test]
+fn both_integration_guides_say_the_same() {
+    say_the_same("docs/INTEGRATION.md", "docs/INTEGRATION.zh-CN.md");
 }
 
 #[test]
