@@ -2,6 +2,7 @@
 //! of the change they tell of, so there is none without the other.
 
 use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -12,19 +13,15 @@ use crate::{on_read, on_tx};
 
 /// The most entries that one list holds: a page of 500, and the one more that tells whether there is a
 /// next page.
-pub const PAGE_MAX: u32 = 501;
+pub const PAGE_MAX: i64 = 501;
 
 pub(crate) const INSERT: &str = "
     INSERT INTO audit_logs (id, at, actor_id, actor_name, address, action, entity, entity_id, store_id, request_id, detail)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-pub(crate) const LIST: &str = "SELECT * FROM audit_logs ORDER BY at DESC, id DESC LIMIT $1";
-pub(crate) const LIST_BEFORE: &str =
-    "SELECT * FROM audit_logs WHERE (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3";
 
 /// Every fixed statement of this table, by name.
 #[cfg(feature = "testing")]
-pub(crate) const STATEMENTS: &[(&str, &str)] =
-    &[("audit_logs::INSERT", INSERT), ("audit_logs::LIST", LIST), ("audit_logs::LIST_BEFORE", LIST_BEFORE)];
+pub(crate) const STATEMENTS: &[(&str, &str)] = &[("audit_logs::INSERT", INSERT)];
 
 /// A row of `audit_logs`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -103,20 +100,74 @@ pub async fn insert_alone(store: &Store, new: NewAuditLog<'_>) -> Result<(), Sto
     tx.commit().await
 }
 
+/// Which entries are meant.
+#[derive(Debug, Clone, Default)]
+pub struct Filter<'a> {
+    /// What the caller may see: entries of this store; `None` is everything.
+    pub scope: Option<&'a str>,
+    /// Only what this user or token did.
+    pub actor_id: Option<UserId>,
+    /// Only this action.
+    pub action: Option<&'a str>,
+    /// Only what was done to this kind of thing.
+    pub entity: Option<&'a str>,
+    /// Only what was done to this thing.
+    pub entity_id: Option<&'a str>,
+    /// Only entries of this store.
+    pub store_id: Option<&'a str>,
+    /// Only what was done at this time or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Only what was done before this time.
+    pub to: Option<DateTime<Utc>>,
+    /// Only entries before this one, which was the last of the page before.
+    pub before: Option<(DateTime<Utc>, Uuid)>,
+    /// The most rows.
+    pub limit: i64,
+}
+
+macro_rules! search_body {
+    ($filter:expr, $executor:expr) => {{
+        let mut query = QueryBuilder::new("SELECT * FROM audit_logs WHERE TRUE");
+        if let Some(scope) = $filter.scope {
+            query.push(" AND store_id = ").push_bind(scope.to_owned());
+        }
+        if let Some(actor_id) = $filter.actor_id {
+            query.push(" AND actor_id = ").push_bind(actor_id);
+        }
+        for (condition, value) in [
+            (" AND action = ", $filter.action),
+            (" AND entity = ", $filter.entity),
+            (" AND entity_id = ", $filter.entity_id),
+            (" AND store_id = ", $filter.store_id),
+        ] {
+            if let Some(value) = value {
+                query.push(condition).push_bind(value.to_owned());
+            }
+        }
+        if let Some(from) = $filter.from {
+            query.push(" AND at >= ").push_bind(from);
+        }
+        if let Some(to) = $filter.to {
+            query.push(" AND at < ").push_bind(to);
+        }
+        if let Some((at, id)) = $filter.before {
+            query.push(" AND (at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
+        }
+        query.push(" ORDER BY at DESC, id DESC LIMIT ").push_bind($filter.limit.min(PAGE_MAX));
+        query.build_query_as::<AuditLog>().fetch_all($executor).await
+    }};
+}
+
+/// A page of the entries that a filter means, newest first, at most [`PAGE_MAX`].
+pub async fn search(store: &Store, filter: &Filter<'_>) -> Result<Vec<AuditLog>, StoreError> {
+    Ok(on_read!(store, |ex| search_body!(filter, ex))?)
+}
+
 /// The newest entries, those before `before`, at most [`PAGE_MAX`].
 pub async fn list(
     store: &Store,
     before: Option<(DateTime<Utc>, Uuid)>,
     limit: u32,
 ) -> Result<Vec<AuditLog>, StoreError> {
-    let limit = i64::from(limit.min(PAGE_MAX));
-    Ok(match before {
-        None => on_read!(store, |ex| sqlx::query_as(LIST).bind(limit).fetch_all(ex).await)?,
-        Some((at, id)) => on_read!(store, |ex| sqlx::query_as(LIST_BEFORE)
-            .bind(at)
-            .bind(id)
-            .bind(limit)
-            .fetch_all(ex)
-            .await)?,
-    })
+    search(store, &Filter { before, limit: limit.into(), ..Filter::default() }).await
 }

@@ -67,6 +67,10 @@ id! {
     SessionId
 }
 id! {
+    /// A row of `api_tokens`.
+    TokenId
+}
+id! {
     /// A row of `webhook_events`: one delivered event.
     EventId
 }

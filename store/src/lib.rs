@@ -34,6 +34,7 @@ pub mod sync_failures;
 pub mod events;
 pub mod rate_budgets;
 
+pub mod api_tokens;
 pub mod audit_logs;
 pub mod idempotency_keys;
 pub mod sessions;
@@ -44,7 +45,7 @@ pub mod testing;
 
 pub use clock::Clock;
 pub use error::StoreError;
-pub use ids::{EventId, RunId, SessionId, SystemId, UserId};
+pub use ids::{EventId, RunId, SessionId, SystemId, TokenId, UserId};
 pub use money::Currency;
 pub use pool::{DatabaseKind, Held, Pool, PoolOptions, Store, Tx};
 pub use text_enum::{
@@ -70,6 +71,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         sync_failures::STATEMENTS,
         events::STATEMENTS,
         rate_budgets::STATEMENTS,
+        api_tokens::STATEMENTS,
         audit_logs::STATEMENTS,
         idempotency_keys::STATEMENTS,
         sessions::STATEMENTS,

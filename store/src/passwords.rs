@@ -15,6 +15,11 @@ pub const PASSWORD_CHARS_MIN: usize = 8;
 /// The most bytes of a password, so that nobody makes us hash a book.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
+/// What an API token begins with, so that people and scanners know one when they see it.
+pub const API_TOKEN_PREFIX: &str = "zls_";
+/// The characters of a session's token: 256 bits in base64.
+const TOKEN_CHARS: usize = 43;
+
 /// OWASP's second choice: 19 MiB and two passes take some 20 ms and fit two at a time in a small
 /// machine.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -86,6 +91,22 @@ pub fn new_token() -> (SecretString, [u8; 32]) {
     (SecretString::from(token), hash)
 }
 
+/// A new API token, which says what it is, and what is stored of it.
+#[must_use]
+pub fn new_api_token() -> (SecretString, [u8; 32]) {
+    let (random, _) = new_token();
+    let token = Zeroizing::new([API_TOKEN_PREFIX, random.expose_secret()].concat());
+    let hash = token_hash(&token);
+    (SecretString::from(token.as_str()), hash)
+}
+
+/// Whether a text has the form of an API token. A session's token, which is as random, may begin alike, but
+/// it is shorter.
+#[must_use]
+pub fn is_api_token(text: &str) -> bool {
+    text.len() > TOKEN_CHARS && text.starts_with(API_TOKEN_PREFIX)
+}
+
 /// What is stored of a token. It needs no salt and no slowness: a token cannot be guessed.
 #[must_use]
 pub fn token_hash(token: &str) -> [u8; 32] {
@@ -126,9 +147,13 @@ mod tests {
     #[test]
     fn a_token_is_known_by_its_hash_alone() {
         let (token, hash) = new_token();
-        assert_eq!(token.expose_secret().len(), 43);
+        assert_eq!(token.expose_secret().len(), TOKEN_CHARS);
+        assert!(!is_api_token(token.expose_secret()));
         assert_eq!(token_hash(token.expose_secret()), hash);
         assert_ne!(new_token().1, hash);
+        let (token, hash) = new_api_token();
+        assert!(is_api_token(token.expose_secret()));
+        assert_eq!(token_hash(token.expose_secret()), hash);
         assert_eq!(
             hex::encode(token_hash("abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -7,11 +7,15 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::ids::{SessionId, UserId};
 use crate::pool::{Store, Tx};
-use crate::users::User;
+use crate::users::{User, canonical_username};
 use crate::{on_read, on_tx, on_write};
 
 /// Being seen is noted at most this often: a row written per request would cost more than the request.
 pub const SEEN_EVERY: TimeDelta = TimeDelta::minutes(1);
+
+/// The most sessions that one list holds: a page of 500, and the one more that tells whether there is a
+/// next page.
+pub const PAGE_MAX: i64 = 501;
 
 /// How many old sessions one purge removes at most.
 const PURGE_ROWS_MAX: i64 = 1_000;
@@ -29,8 +33,21 @@ pub(crate) const FIND_LIVE: &str = "
     WHERE sessions.token_hash = $1 AND sessions.ended_at IS NULL AND sessions.expires_at > $2 AND users.active";
 pub(crate) const TOUCH: &str = "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $3";
 pub(crate) const END: &str = "UPDATE sessions SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL";
+pub(crate) const END_OF_USER: &str = "
+    UPDATE sessions SET ended_at = $3 WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > $3";
 pub(crate) const END_ALL_OF_USER: &str =
-    "UPDATE sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL";
+    "UPDATE sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2";
+pub(crate) const END_OTHERS_OF_USER: &str = "
+    UPDATE sessions SET ended_at = $3 WHERE user_id = $1 AND id <> $2 AND ended_at IS NULL AND expires_at > $3";
+pub(crate) const LIST: &str = "
+    SELECT * FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2
+    ORDER BY created_at DESC, id DESC LIMIT $3";
+pub(crate) const LIST_BEFORE: &str = "
+    SELECT * FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2 AND (created_at, id) < ($4, $5)
+    ORDER BY created_at DESC, id DESC LIMIT $3";
+pub(crate) const FIND_FROM: &str = "
+    SELECT sessions.id FROM sessions JOIN users ON users.id = sessions.user_id
+    WHERE users.username = $1 AND sessions.address = $2 LIMIT 1";
 pub(crate) const PURGE: &str = "
     DELETE FROM sessions WHERE id IN
         (SELECT id FROM sessions WHERE expires_at < $1 OR ended_at < $1 ORDER BY id LIMIT $2)";
@@ -42,7 +59,12 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("sessions::FIND_LIVE", FIND_LIVE),
     ("sessions::TOUCH", TOUCH),
     ("sessions::END", END),
+    ("sessions::END_OF_USER", END_OF_USER),
     ("sessions::END_ALL_OF_USER", END_ALL_OF_USER),
+    ("sessions::END_OTHERS_OF_USER", END_OTHERS_OF_USER),
+    ("sessions::LIST", LIST),
+    ("sessions::LIST_BEFORE", LIST_BEFORE),
+    ("sessions::FIND_FROM", FIND_FROM),
     ("sessions::PURGE", PURGE),
 ];
 
@@ -160,6 +182,73 @@ pub async fn end_all_of_user(tx: &mut Tx, clock: &Clock, user: UserId) -> Result
         .execute(ex)
         .await
         .map(|done| done.rows_affected()))?)
+}
+
+/// Ends a session of this user; says whether it was one, and still open.
+pub async fn end_of_user(
+    tx: &mut Tx,
+    clock: &Clock,
+    user: UserId,
+    id: SessionId,
+) -> Result<bool, StoreError> {
+    let ended = on_tx!(tx, |ex| sqlx::query(END_OF_USER)
+        .bind(id)
+        .bind(user)
+        .bind(clock.now())
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(ended == 1)
+}
+
+/// Ends every open session of a user but one; says how many there were.
+pub async fn end_others_of_user(
+    tx: &mut Tx,
+    clock: &Clock,
+    user: UserId,
+    kept: SessionId,
+) -> Result<u64, StoreError> {
+    Ok(on_tx!(tx, |ex| sqlx::query(END_OTHERS_OF_USER)
+        .bind(user)
+        .bind(kept)
+        .bind(clock.now())
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?)
+}
+
+/// A page of a user's open sessions, newest first, those before `before`, at most [`PAGE_MAX`].
+pub async fn list_of_user(
+    store: &Store,
+    user: UserId,
+    before: Option<(DateTime<Utc>, SessionId)>,
+    limit: i64,
+) -> Result<Vec<Session>, StoreError> {
+    let (now, limit) = (store.clock().now(), limit.min(PAGE_MAX));
+    Ok(match before {
+        None => {
+            on_read!(store, |ex| sqlx::query_as(LIST).bind(user).bind(now).bind(limit).fetch_all(ex).await)?
+        }
+        Some((at, id)) => on_read!(store, |ex| sqlx::query_as(LIST_BEFORE)
+            .bind(user)
+            .bind(now)
+            .bind(limit)
+            .bind(at)
+            .bind(id)
+            .fetch_all(ex)
+            .await)?,
+    })
+}
+
+/// Whether somebody of this name has signed in from this address before, as far as sessions are kept.
+pub async fn is_known_from(store: &Store, username: &str, address: &str) -> Result<bool, StoreError> {
+    let username = canonical_username(username);
+    let found: Option<SessionId> = on_read!(store, |ex| sqlx::query_scalar(FIND_FROM)
+        .bind(username)
+        .bind(address)
+        .fetch_optional(ex)
+        .await)?;
+    Ok(found.is_some())
 }
 
 /// Removes sessions that ended or expired before `before`, a bounded number at a time; says how many.

@@ -7,11 +7,20 @@ use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 use crate::pool::{Store, Tx};
 use crate::sessions;
 use crate::text_enum::Role;
 use crate::{on_read, on_tx};
+
+mod change;
+mod list;
+
+pub use change::{Changed, Standing, change};
+pub use list::{Filter, list_newest};
+
+/// The most characters of a name.
+pub const USERNAME_CHARS_MAX: usize = 64;
 
 /// The most users that one list holds: a page of 500, and the one more that tells whether there is a
 /// next page.
@@ -28,8 +37,11 @@ pub(crate) const LIST: &str = "SELECT * FROM users WHERE username > $1 ORDER BY 
 pub(crate) const COUNT: &str = "SELECT COUNT(*) FROM users";
 pub(crate) const SET_PASSWORD: &str =
     "UPDATE users SET password_hash = $2, password_changed_at = $3, updated_at = $3 WHERE id = $1";
-pub(crate) const SET_ACTIVE: &str = "UPDATE users SET active = $2, updated_at = $3 WHERE id = $1";
-pub(crate) const TOUCH_LOGIN: &str = "UPDATE users SET last_login_at = $2 WHERE id = $1";
+pub(crate) const CHANGE_PASSWORD: &str = "
+    UPDATE users SET password_hash = $3, password_changed_at = $4, updated_at = $4
+    WHERE id = $1 AND password_hash = $2 AND active";
+pub(crate) const ADMIT: &str = "
+    UPDATE users SET last_login_at = $3 WHERE id = $1 AND password_hash = $2 AND active RETURNING *";
 
 /// Every fixed statement of this table, by name.
 #[cfg(feature = "testing")]
@@ -40,8 +52,9 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("users::LIST", LIST),
     ("users::COUNT", COUNT),
     ("users::SET_PASSWORD", SET_PASSWORD),
-    ("users::SET_ACTIVE", SET_ACTIVE),
-    ("users::TOUCH_LOGIN", TOUCH_LOGIN),
+    ("users::CHANGE_PASSWORD", CHANGE_PASSWORD),
+    ("users::ADMIT", ADMIT),
+    ("users::CHANGE", change::CHANGE),
 ];
 
 /// A row of `users`.
@@ -101,6 +114,25 @@ pub fn canonical_username(username: &str) -> String {
     username.trim().to_lowercase()
 }
 
+/// A new user's name in the form in which it is stored, or what is wrong with it.
+///
+/// Letters of any script, digits and `.-_@+`, and a letter or digit first: a name with blanks or a colon might
+/// be taken in the audit for something that is no person.
+pub fn check_username(username: &str) -> Result<String, String> {
+    let name = canonical_username(username);
+    let chars = name.chars().count();
+    if !name.starts_with(char::is_alphanumeric) {
+        return Err("does not begin with a letter or a digit".to_owned());
+    }
+    if chars > USERNAME_CHARS_MAX {
+        return Err(format!("has {chars} characters; expected at most {USERNAME_CHARS_MAX}"));
+    }
+    if !name.chars().all(|c| c.is_alphanumeric() || ".-_@+".contains(c)) {
+        return Err("holds something else than letters, digits and `.-_@+`".to_owned());
+    }
+    Ok(name)
+}
+
 /// Adds a user; a name that is taken is a conflict.
 pub async fn insert(tx: &mut Tx, clock: &Clock, new: NewUser<'_>) -> Result<User, StoreError> {
     let username = canonical_username(new.username);
@@ -123,10 +155,14 @@ pub async fn find_by_username(store: &Store, username: &str) -> Result<Option<Us
     Ok(on_read!(store, |ex| sqlx::query_as(FIND_BY_USERNAME).bind(username).fetch_optional(ex).await)?)
 }
 
+/// The user of this id, active or not.
+pub async fn find(store: &Store, id: UserId) -> Result<Option<User>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_as(FIND).bind(id).fetch_optional(ex).await)?)
+}
+
 /// The user of this id.
 pub async fn get(store: &Store, id: UserId) -> Result<User, StoreError> {
-    let found: Option<User> = on_read!(store, |ex| sqlx::query_as(FIND).bind(id).fetch_optional(ex).await)?;
-    found.ok_or_else(|| not_found(id))
+    find(store, id).await?.ok_or_else(|| not_found(id))
 }
 
 /// Users by name, those after `after`, at most [`PAGE_MAX`].
@@ -146,13 +182,13 @@ pub async fn count_within(tx: &mut Tx) -> Result<i64, StoreError> {
     Ok(on_tx!(tx, |ex| sqlx::query_scalar(COUNT).fetch_one(ex).await)?)
 }
 
-/// Sets a password and ends every session that was opened with the old one.
+/// Sets a password and ends every session that was opened with the old one; says how many.
 pub async fn set_password(
     tx: &mut Tx,
     clock: &Clock,
     id: UserId,
     password_hash: &str,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let changed = on_tx!(tx, |ex| sqlx::query(SET_PASSWORD)
         .bind(id)
         .bind(password_hash)
@@ -163,34 +199,60 @@ pub async fn set_password(
     if changed == 0 {
         return Err(not_found(id));
     }
-    sessions::end_all_of_user(tx, clock, id).await?;
-    Ok(())
+    sessions::end_all_of_user(tx, clock, id).await
 }
 
-/// Lets a person sign in or keeps them out; keeping them out ends their sessions.
-pub async fn set_active(tx: &mut Tx, clock: &Clock, id: UserId, active: bool) -> Result<(), StoreError> {
-    let changed = on_tx!(tx, |ex| sqlx::query(SET_ACTIVE)
-        .bind(id)
-        .bind(active)
+/// Sets a user's own new password, if it is still the one that was verified, and ends every session but the one
+/// in which that happens; says how many, or `None` where the password was changed meanwhile.
+pub async fn change_password(
+    tx: &mut Tx,
+    clock: &Clock,
+    verified: &User,
+    password_hash: &str,
+    kept: SessionId,
+) -> Result<Option<u64>, StoreError> {
+    let changed = on_tx!(tx, |ex| sqlx::query(CHANGE_PASSWORD)
+        .bind(verified.id)
+        .bind(verified.password_hash.as_str())
+        .bind(password_hash)
         .bind(clock.now())
         .execute(ex)
         .await
         .map(|done| done.rows_affected()))?;
     if changed == 0 {
-        return Err(not_found(id));
+        return Ok(None);
     }
-    if !active {
-        sessions::end_all_of_user(tx, clock, id).await?;
-    }
-    Ok(())
+    sessions::end_others_of_user(tx, clock, verified.id, kept).await.map(Some)
 }
 
-/// Notes that a person signed in.
-pub async fn touch_login(tx: &mut Tx, clock: &Clock, id: UserId) -> Result<(), StoreError> {
-    on_tx!(tx, |ex| sqlx::query(TOUCH_LOGIN).bind(id).bind(clock.now()).execute(ex).await.map(drop))?;
-    Ok(())
+/// Notes that a person signs in, if the password that was verified still is the password and the person may
+/// come in; `None` otherwise.
+///
+/// It holds the row: whoever changes the password at the same time ends the session that is opened after this.
+pub async fn admit(tx: &mut Tx, clock: &Clock, verified: &User) -> Result<Option<User>, StoreError> {
+    Ok(on_tx!(tx, |ex| sqlx::query_as(ADMIT)
+        .bind(verified.id)
+        .bind(verified.password_hash.as_str())
+        .bind(clock.now())
+        .fetch_optional(ex)
+        .await)?)
 }
 
 fn not_found(id: UserId) -> StoreError {
     StoreError::NotFound(format!("user `{id}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_word_of_any_script() {
+        for good in ["wang", " Xiao.Wang ", "王小明", "mei@store-17", "7"] {
+            assert_eq!(check_username(good), Ok(canonical_username(good)));
+        }
+        for wrong in ["", " ", "token:till", "command line", ".x", "a\0b", "a\nb", "<b>", &"x".repeat(65)] {
+            assert!(check_username(wrong).is_err(), "{wrong}");
+        }
+    }
 }

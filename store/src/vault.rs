@@ -15,6 +15,7 @@ use base64::engine::{DecodePaddingMode, general_purpose::STANDARD};
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
+use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 /// The first byte of every envelope: a change of algorithm changes it.
@@ -163,6 +164,20 @@ impl Vault {
         Ok(exposed.into_iter().map(|(name, secret)| (name, SecretString::from(secret))).collect())
     }
 
+    /// Something to know a text by that tells nothing of it to whoever has the database alone: a hash with the
+    /// current key in it. Another key gives another one.
+    pub fn fingerprint(&self, text: &str, place: &str) -> Result<String, VaultError> {
+        let id = self.0.current;
+        let key = self.0.by_id.get(&id).ok_or_else(|| VaultError::UnknownKey { id, known: self.known() })?;
+        let mut hash = Sha256::new();
+        hash.update(key.expose_secret());
+        // With its length, so that no other pair of place and text gives the same bytes.
+        hash.update((place.len() as u64).to_be_bytes());
+        hash.update(place.as_bytes());
+        hash.update(text.as_bytes());
+        Ok(hex::encode(hash.finalize()))
+    }
+
     /// Whether it was sealed with a key that is no longer the current one.
     #[must_use]
     pub fn needs_rewrap(&self, sealed: &[u8]) -> bool {
@@ -235,6 +250,15 @@ mod tests {
     fn the_same_text_is_never_sealed_alike() {
         let seal = || old().seal(&secret("hunter2"), PLACE).unwrap();
         assert_ne!(seal(), seal());
+    }
+
+    #[test]
+    fn a_fingerprint_knows_its_text_its_place_and_its_key() {
+        let of = |vault: Vault, text: &str, place: &str| vault.fingerprint(text, place).unwrap();
+        assert_eq!(of(old(), "wang", "names"), of(old(), "wang", "names"));
+        assert_ne!(of(old(), "wang", "names"), of(old(), "li", "names"));
+        assert_ne!(of(old(), "wang", "names"), of(old(), "gnames", "nam"));
+        assert_ne!(of(old(), "wang", "names"), of(rotated(), "wang", "names"));
     }
 
     #[test]

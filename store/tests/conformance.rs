@@ -7,6 +7,7 @@
 mod conformance {
     pub(crate) mod support;
 
+    pub(crate) mod api_tokens;
     pub(crate) mod audit_logs;
     pub(crate) mod events;
     pub(crate) mod external_records;
@@ -134,6 +135,8 @@ on_both! {
         a_budget_grants_its_burst_and_then_makes_wait,
         many_workers_together_never_exceed_a_budget,
         a_blocked_budget_makes_everybody_wait,
+        several_budgets_are_spent_together_or_not_at_all,
+        a_budget_that_is_whole_again_leaves_no_row,
     }
     events {
         events_are_heard_in_order_after_a_position,
@@ -235,18 +238,31 @@ on_both! {
         a_name_is_one_person_in_any_case,
         a_taken_name_is_a_conflict_and_the_transaction_lives_on,
         a_new_password_ends_every_session,
+        an_own_new_password_keeps_the_present_session_only,
         somebody_kept_out_has_no_session,
+        a_user_is_changed_from_what_was_read,
+        the_last_admin_of_the_chain_stays,
+        of_many_admins_who_remove_each_other_at_once_one_stays,
+        users_are_listed_newest_first_within_the_callers_scope,
         users_are_listed_by_name,
     }
     sessions {
         a_session_lives_until_it_ends_or_expires,
         being_seen_is_noted_once_a_minute,
         ending_one_session_leaves_the_others,
+        open_sessions_are_listed_newest_first,
+        an_address_is_known_to_who_signed_in_from_it,
         old_sessions_are_purged,
+    }
+    api_tokens {
+        a_token_lives_until_it_is_revoked_or_over,
+        being_used_is_noted_once_a_minute,
+        tokens_are_listed_newest_first_within_the_callers_scope,
     }
     audit_logs {
         an_entry_is_written_with_its_change_or_not_at_all,
         entries_are_listed_newest_first,
+        entries_are_found_by_every_filter_and_within_the_scope,
     }
     idempotency_keys {
         a_repeated_request_gets_the_first_answer,

@@ -4,8 +4,8 @@
 
 use chrono::{DateTime, Utc};
 use zhilian_sync_store::{
-    Store, StoreError, SyncStatus, events, idempotency_keys, sessions, sync_failures, sync_logs,
-    webhook_events,
+    Store, StoreError, SyncStatus, events, idempotency_keys, rate_budgets, sessions, sync_failures,
+    sync_logs, webhook_events,
 };
 
 use crate::context::{Context, seconds};
@@ -22,6 +22,7 @@ enum Table {
     SyncFailures,
     SyncLogs,
     Sessions,
+    RateBudgets,
     IdempotencyKeys,
     Events,
     WebhookEvents,
@@ -29,10 +30,11 @@ enum Table {
 
 impl Table {
     /// Failures first: a run is kept for as long as one of its failures is.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::SyncFailures,
         Self::SyncLogs,
         Self::Sessions,
+        Self::RateBudgets,
         Self::IdempotencyKeys,
         Self::Events,
         Self::WebhookEvents,
@@ -44,6 +46,7 @@ impl Table {
             Self::SyncFailures => sync_failures::purge(store, before, BITE).await,
             Self::SyncLogs => sync_logs::purge(store, before, BITE).await,
             Self::Sessions => sessions::purge(store, store.clock().now()).await,
+            Self::RateBudgets => rate_budgets::purge(store, before).await,
             Self::IdempotencyKeys => idempotency_keys::purge(store).await,
             Self::Events => events::purge(store, before, BITE).await,
             Self::WebhookEvents => webhook_events::purge(store, before, BITE).await,

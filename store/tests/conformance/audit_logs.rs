@@ -1,6 +1,6 @@
 //! `audit_logs`: who did what.
 
-use zhilian_sync_store::audit_logs::{NewAuditLog, insert, insert_alone, list};
+use zhilian_sync_store::audit_logs::{Filter, NewAuditLog, insert, insert_alone, list, search};
 use zhilian_sync_store::{Store, UserId, statements};
 
 use super::support::at;
@@ -59,4 +59,41 @@ pub(crate) async fn entries_are_listed_newest_first(store: Store) {
     }
     assert_eq!(seen.len(), 25);
     assert!(seen.is_sorted_by_key(|entry| std::cmp::Reverse((entry.at, entry.id))));
+}
+
+pub(crate) async fn entries_are_found_by_every_filter_and_within_the_scope(store: Store) {
+    let (wang, li) = (UserId(store.clock().new_id()), UserId(store.clock().new_id()));
+    for (name, actor_id, action, entity, entity_id, store_id) in [
+        ("a", wang, "system.create", "system", "1", Some("A")),
+        ("b", li, "system.update", "system", "1", Some("A")),
+        ("c", wang, "user.create", "user", "2", Some("B")),
+        ("d", wang, "system.update", "system", "3", None),
+    ] {
+        let entry = NewAuditLog {
+            actor_id: Some(actor_id),
+            action,
+            entity,
+            entity_id: Some(entity_id),
+            store_id,
+            detail: Some(name),
+            ..NewAuditLog::default()
+        };
+        insert_alone(&store, entry).await.unwrap();
+        store.clock().advance(chrono::TimeDelta::seconds(1));
+    }
+    let all = Filter { limit: 10, ..Filter::default() };
+    let found = async |filter: Filter<'_>| -> String {
+        search(&store, &filter).await.unwrap().into_iter().filter_map(|entry| entry.detail).collect()
+    };
+    assert_eq!(found(all.clone()).await, "dcba");
+    assert_eq!(found(Filter { scope: Some("A"), ..all.clone() }).await, "ba");
+    assert_eq!(found(Filter { scope: Some("A"), store_id: Some("B"), ..all.clone() }).await, "");
+    assert_eq!(found(Filter { actor_id: Some(wang), ..all.clone() }).await, "dca");
+    assert_eq!(found(Filter { action: Some("system.update"), ..all.clone() }).await, "db");
+    assert_eq!(found(Filter { entity: Some("system"), entity_id: Some("1"), ..all.clone() }).await, "ba");
+    assert_eq!(found(Filter { entity_id: Some("2"), ..all.clone() }).await, "c");
+    assert_eq!(found(Filter { from: Some(at(1)), to: Some(at(3)), ..all.clone() }).await, "cb");
+    let page = search(&store, &Filter { limit: 2, ..all.clone() }).await.unwrap();
+    let before = page.last().map(|last| (last.at, last.id));
+    assert_eq!(found(Filter { before, ..all }).await, "ba");
 }

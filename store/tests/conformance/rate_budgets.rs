@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use zhilian_sync_store::Store;
-use zhilian_sync_store::rate_budgets::{Budget, Grant, block, take};
+use zhilian_sync_store::rate_budgets::{Budget, Grant, block, give_back, purge, take, take_all};
 
 /// Ten a second, three at once.
 const BUDGET: Budget<'static> = Budget { key: "square/7/orders", requests: 10, per_ms: 1_000, burst: 3 };
@@ -58,4 +58,39 @@ pub(crate) async fn a_blocked_budget_makes_everybody_wait(store: Store) {
     store.clock().advance(TimeDelta::seconds(30));
     assert_eq!(take(&store, &BUDGET).await.unwrap(), Grant::Granted);
     assert!(matches!(take(&store, &BUDGET).await.unwrap(), Grant::Wait(_)), "and no burst after it");
+}
+
+pub(crate) async fn several_budgets_are_spent_together_or_not_at_all(store: Store) {
+    let narrow = Budget { key: "a", requests: 1, per_ms: 60_000, burst: 1 };
+    let wide = Budget { key: "b", requests: 1, per_ms: 1_000, burst: 2 };
+    assert_eq!(take_all(&store, &[wide, narrow]).await.unwrap(), Grant::Granted);
+    for _ in 0..3 {
+        let Grant::Wait(wait) = take_all(&store, &[wide, narrow]).await.unwrap() else {
+            panic!("`a` is spent")
+        };
+        assert_eq!(wait, Duration::from_mins(1));
+    }
+    assert_eq!(take(&store, &wide).await.unwrap(), Grant::Granted, "what was refused spent nothing of `b`");
+    let Grant::Wait(wait) = take_all(&store, &[narrow, wide]).await.unwrap() else {
+        panic!("both are spent")
+    };
+    assert_eq!(wait, Duration::from_mins(1), "the longer of the two");
+
+    let mut tx = store.begin().await.unwrap();
+    give_back(&mut tx, store.clock(), &[wide, narrow]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(take_all(&store, &[narrow, wide]).await.unwrap(), Grant::Granted);
+    assert!(matches!(take_all(&store, &[narrow, wide]).await.unwrap(), Grant::Wait(_)));
+}
+
+pub(crate) async fn a_budget_that_is_whole_again_leaves_no_row(store: Store) {
+    assert_eq!(take(&store, &BUDGET).await.unwrap(), Grant::Granted);
+    let later = store.clock().now() + TimeDelta::hours(1);
+    assert_eq!(purge(&store, later).await.unwrap(), 0, "it is not whole yet");
+    store.clock().advance(TimeDelta::hours(1));
+    assert_eq!(purge(&store, store.clock().now() - TimeDelta::hours(2)).await.unwrap(), 0);
+    assert_eq!(purge(&store, store.clock().now()).await.unwrap(), 1);
+    for _ in 0..3 {
+        assert_eq!(take(&store, &BUDGET).await.unwrap(), Grant::Granted);
+    }
 }

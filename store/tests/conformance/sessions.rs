@@ -2,8 +2,11 @@
 
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
-use zhilian_sync_store::sessions::{NewSession, end, end_all_of_user, find_live, insert, purge, touch};
-use zhilian_sync_store::{Store, UserId, passwords};
+use zhilian_sync_store::sessions::{
+    NewSession, end, end_all_of_user, end_of_user, find_live, insert, is_known_from, list_of_user, purge,
+    touch,
+};
+use zhilian_sync_store::{SessionId, Store, UserId, passwords};
 
 use super::support::at;
 use super::users::user;
@@ -22,6 +25,12 @@ pub(crate) async fn sign_in(store: &Store, user_id: UserId) -> SecretString {
 pub(crate) async fn is_live(store: &Store, token: &SecretString) -> bool {
     let hash = passwords::token_hash(token.expose_secret());
     find_live(store, &hash, store.clock().now()).await.unwrap().is_some()
+}
+
+/// The id of a live session.
+pub(crate) async fn session_of(store: &Store, token: &SecretString) -> SessionId {
+    let hash = passwords::token_hash(token.expose_secret());
+    find_live(store, &hash, store.clock().now()).await.unwrap().unwrap().session_id
 }
 
 pub(crate) async fn a_session_lives_until_it_ends_or_expires(store: Store) {
@@ -86,4 +95,38 @@ pub(crate) async fn old_sessions_are_purged(store: Store) {
     assert_eq!(purge(&store, at(3_601)).await.unwrap(), 1, "the one that expired");
     assert_eq!(purge(&store, at(3_601)).await.unwrap(), 0);
     assert!(is_live(&store, &young).await);
+}
+
+pub(crate) async fn open_sessions_are_listed_newest_first(store: Store) {
+    let (wang, li) = (user(&store, "wang").await, user(&store, "li").await);
+    sign_in(&store, li.id).await;
+    let mut made = Vec::new();
+    for _ in 0..4 {
+        let token = sign_in(&store, wang.id).await;
+        made.push(session_of(&store, &token).await);
+        store.clock().advance(TimeDelta::seconds(1));
+    }
+    made.reverse();
+    let mut tx = store.begin().await.unwrap();
+    assert!(!end_of_user(&mut tx, store.clock(), li.id, made[0]).await.unwrap(), "it is somebody else's");
+    assert!(end_of_user(&mut tx, store.clock(), wang.id, made[0]).await.unwrap());
+    assert!(!end_of_user(&mut tx, store.clock(), wang.id, made[0]).await.unwrap());
+    tx.commit().await.unwrap();
+    let page = list_of_user(&store, wang.id, None, 2).await.unwrap();
+    assert_eq!(page.iter().map(|one| one.id).collect::<Vec<_>>(), made[1..3]);
+    let before = page.last().map(|last| (last.created_at, last.id));
+    let rest = list_of_user(&store, wang.id, before, 10).await.unwrap();
+    assert_eq!(rest.iter().map(|one| one.id).collect::<Vec<_>>(), made[3..]);
+    store.clock().advance(TimeDelta::hours(1));
+    assert_eq!(list_of_user(&store, wang.id, None, 10).await.unwrap(), [], "they are over");
+}
+
+pub(crate) async fn an_address_is_known_to_who_signed_in_from_it(store: Store) {
+    let wang = user(&store, "wang").await;
+    user(&store, "li").await;
+    sign_in(&store, wang.id).await;
+    assert!(is_known_from(&store, " Wang", "127.0.0.1").await.unwrap());
+    assert!(!is_known_from(&store, "wang", "127.0.0.2").await.unwrap());
+    assert!(!is_known_from(&store, "li", "127.0.0.1").await.unwrap());
+    assert!(!is_known_from(&store, "nobody", "127.0.0.1").await.unwrap());
 }
