@@ -12,15 +12,18 @@ use crate::app::App;
 
 use access::Access::{self, Needs, Public};
 use access::Permission::{
-    CreateTransactions, DeleteSystems, ManageRuns, ManageWebhooks, ReleaseWebhooks, SeeRecords, SeeRuns,
-    SeeSystems, SeeWebhooks, TestSystems, UseSession, WriteReservations, WriteSupplierOrders, WriteSystems,
+    CreateTransactions, DeleteSystems, ManageRuns, ManageTokens, ManageUsers, ManageWebhooks,
+    ReleaseWebhooks, SeeAudit, SeeRecords, SeeRuns, SeeSystems, SeeWebhooks, TestSystems, UseSession,
+    WriteReservations, WriteSupplierOrders, WriteSystems,
 };
 
 pub mod access;
 pub mod answer;
+pub mod audit;
 pub mod batch;
 pub mod body;
 pub mod caller;
+pub mod changes;
 pub mod document;
 pub mod edge;
 pub mod events;
@@ -29,6 +32,7 @@ pub mod handing_in;
 pub mod health;
 pub mod idempotency;
 pub mod page;
+pub mod passwords;
 pub mod pos;
 pub mod problem;
 pub mod records;
@@ -37,6 +41,8 @@ pub mod runs;
 pub mod session;
 pub mod supplier;
 pub mod systems;
+pub mod tokens;
+pub mod users;
 pub mod values;
 pub mod webhooks;
 
@@ -65,6 +71,23 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/auth/login", "sign_in", Public),
     route(Method::POST, "/auth/logout", "sign_out", Needs(UseSession)),
     route(Method::GET, "/auth/me", "show_me", Needs(UseSession)),
+    route(Method::POST, "/auth/password", "change_password", Needs(UseSession)),
+    route(Method::GET, "/auth/sessions", "list_sessions", Needs(UseSession)),
+    route(Method::DELETE, "/auth/sessions/{session_id}", "end_session", Needs(UseSession)),
+    route(Method::GET, "/users", "list_users", Needs(ManageUsers)),
+    route(Method::POST, "/users", "create_user", Needs(ManageUsers)),
+    route(Method::GET, "/users/{user_id}", "show_user", Needs(ManageUsers)),
+    route(Method::PUT, "/users/{user_id}", "update_user", Needs(ManageUsers)),
+    route(Method::DELETE, "/users/{user_id}", "delete_user", Needs(ManageUsers)),
+    route(Method::POST, "/users/{user_id}/password", "set_user_password", Needs(ManageUsers)),
+    route(Method::GET, "/users/{user_id}/sessions", "list_user_sessions", Needs(ManageUsers)),
+    route(Method::DELETE, "/users/{user_id}/sessions", "end_user_sessions", Needs(ManageUsers)),
+    route(Method::GET, "/tokens", "list_tokens", Needs(ManageTokens)),
+    route(Method::POST, "/tokens", "create_token", Needs(ManageTokens)),
+    route(Method::GET, "/tokens/{token_id}", "show_token", Needs(ManageTokens)),
+    route(Method::DELETE, "/tokens/{token_id}", "revoke_token", Needs(ManageTokens)),
+    route(Method::GET, "/audit-logs", "list_audit_logs", Needs(SeeAudit)),
+    route(Method::GET, "/audit-logs/export", "export_audit_logs", Needs(SeeAudit)),
     route(Method::POST, "/integrations/systems", "create_system", Needs(WriteSystems)),
     route(Method::GET, "/integrations/systems", "list_systems", Needs(SeeSystems)),
     route(Method::GET, "/integrations/systems/{system_id}", "show_system", Needs(SeeSystems)),
@@ -176,8 +199,14 @@ pub const ROUTES: &[Route] = &[
 /// How the document groups operations.
 #[derive(Tags)]
 pub enum Tag {
-    /// Signing in and out.
+    /// Signing in and out, one's own password and sessions.
     Session,
+    /// The people who may sign in.
+    Users,
+    /// What programs sign their requests with.
+    Tokens,
+    /// Who did what.
+    Audit,
     /// Connections to outside systems.
     Systems,
     /// Runs: what was synchronised, when, with what outcome.
@@ -203,7 +232,8 @@ pub enum Tag {
 pub struct BodyLimit(pub usize);
 
 type Handlers = (
-    session::Session,
+    (session::Session, passwords::Own),
+    (users::Users, tokens::Tokens, audit::Audit),
     systems::Systems,
     (systems::watch::Watch, failures::Failures, events::Events),
     runs::Runs,
@@ -237,7 +267,8 @@ pub fn openapi(app: &App) -> serde_json::Value {
 
 fn handlers(app: &App) -> OpenApiService<Handlers, ()> {
     let handlers = (
-        session::Session(app.clone()),
+        (session::Session(app.clone()), passwords::Own(app.clone())),
+        (users::Users(app.clone()), tokens::Tokens(app.clone()), audit::Audit(app.clone())),
         systems::Systems(app.clone()),
         (systems::watch::Watch(app.clone()), failures::Failures(app.clone()), events::Events(app.clone())),
         runs::Runs(app.clone()),

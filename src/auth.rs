@@ -3,8 +3,14 @@
 //!
 //! The answer to an unknown user, an inactive one and a wrong password is the same and takes the same
 //! time. Of a token only its SHA-256 is stored.
+//!
+//! Attempts are limited before a password is looked at, by budgets in the database that all processes share:
+//! those of an address, those of an address on an account, and those of everybody on an account. The last is ten
+//! times the second, and does not count where the person has signed in from this address before, so that
+//! strangers cannot lock somebody out. What succeeds is given back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,9 +18,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 use zhilian_sync_store::audit_logs::{self, NewAuditLog};
 use zhilian_sync_store::passwords::{self, PasswordError};
+use zhilian_sync_store::rate_budgets::{self, Budget, Grant};
 use zhilian_sync_store::sessions::{self, NewSession};
 use zhilian_sync_store::users::{self, NewUser, User};
-use zhilian_sync_store::{Role, Store, StoreError, installation};
+use zhilian_sync_store::{Role, Store, StoreError, Tx, installation};
 
 use crate::config::AuthSettings;
 
@@ -24,6 +31,8 @@ pub use zhilian_sync_store::passwords::PASSWORD_CHARS_MIN;
 const CHECKS_AT_A_TIME: usize = 2;
 /// Sign-ins that may wait for their check; with both cores busy the last waits about a second.
 const CHECKS_WAITING_MAX: usize = 64;
+/// So many times more attempts at an account are allowed to everybody together than from one address.
+const ACCOUNT_TO_PAIR: u32 = 10;
 /// How much of a client's description is kept.
 const USER_AGENT_CHARS_MAX: usize = 200;
 
@@ -52,6 +61,9 @@ pub enum Refusal {
     /// More people sign in than passwords can be checked.
     #[error("too many sign-ins at the moment; try again in a few seconds")]
     TooMany,
+    /// Too many attempts at this account or from this address; how long until the next one counts.
+    #[error("too many attempts to sign in; try again later")]
+    TooOften(Duration),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -70,8 +82,8 @@ pub struct Attempt<'a> {
     pub user_agent: Option<&'a str>,
     /// The request.
     pub request_id: &'a str,
-    /// How long the session lasts.
-    pub session: TimeDelta,
+    /// How long the session lasts, and how often it may be tried.
+    pub settings: &'a AuthSettings,
 }
 
 /// An open session.
@@ -90,6 +102,8 @@ pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result
     let Ok(_place) = gate.waiting.clone().try_acquire_owned() else {
         return Err(Refusal::TooMany);
     };
+    let limits = Limits::new(store, attempt.settings, attempt.username, attempt.address)?;
+    limits.take(store).await?;
     let found = users::find_by_username(store, attempt.username).await?;
     let hash = found.as_ref().filter(|user| user.active).map(|user| user.password_hash.clone());
     let right = verify(gate, attempt.password.clone(), hash).await;
@@ -98,10 +112,17 @@ pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result
         return Err(Refusal::WrongCredentials);
     };
     let (token, token_hash) = passwords::new_token();
-    let expires_at = store.clock().now() + attempt.session;
+    let expires_at = store.clock().now() + TimeDelta::hours(attempt.settings.session_hours.into());
     let user_agent: Option<String> =
         attempt.user_agent.map(|text| text.chars().take(USER_AGENT_CHARS_MAX).collect());
     let mut tx = store.begin().await?;
+    // Again within the transaction: the password may have been changed while it was checked.
+    let Some(user) = users::admit(&mut tx, store.clock(), &user).await? else {
+        drop(tx);
+        refuse(store, attempt).await?;
+        return Err(Refusal::WrongCredentials);
+    };
+    limits.give_back(&mut tx, store).await?;
     let new = NewSession {
         user_id: user.id,
         token_hash,
@@ -110,7 +131,6 @@ pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result
         expires_at,
     };
     sessions::insert(&mut tx, store.clock(), new).await?;
-    users::touch_login(&mut tx, store.clock(), user.id).await?;
     let id = user.id.to_string();
     let entry = NewAuditLog {
         actor_id: Some(user.id),
@@ -126,6 +146,92 @@ pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result
     audit_logs::insert(&mut tx, store.clock(), entry).await?;
     tx.commit().await?;
     Ok(SignedIn { user, token, expires_at })
+}
+
+/// Whether it is a user's password: asked within the same limits as a sign-in.
+pub async fn check(
+    store: &Store,
+    gate: &Gate,
+    settings: &AuthSettings,
+    address: Option<&str>,
+    user: &User,
+    password: &SecretString,
+) -> Result<bool, Refusal> {
+    let Ok(_place) = gate.waiting.clone().try_acquire_owned() else {
+        return Err(Refusal::TooMany);
+    };
+    let limits = Limits::new(store, settings, &user.username, address)?;
+    limits.take(store).await?;
+    let is_right = verify(gate, password.clone(), Some(user.password_hash.clone())).await;
+    if is_right {
+        let mut tx = store.begin().await?;
+        limits.give_back(&mut tx, store).await?;
+        tx.commit().await?;
+    }
+    Ok(is_right)
+}
+
+/// The budgets that an attempt spends.
+struct Limits {
+    username: String,
+    address: Option<String>,
+    per_account: u32,
+    per_address: u32,
+    window_ms: i64,
+    /// Their keys: of the address, of the address on the account, of the account. Names and addresses are hashed:
+    /// people type passwords into the field of the name.
+    keys: [String; 3],
+}
+
+impl Limits {
+    fn new(
+        store: &Store,
+        settings: &AuthSettings,
+        username: &str,
+        address: Option<&str>,
+    ) -> Result<Self, Refusal> {
+        let username = users::canonical_username(username);
+        let from = address.unwrap_or("nowhere");
+        let key = |place: &str, text: &str| {
+            let hash = store.vault().fingerprint(text, place).map_err(StoreError::from)?;
+            Ok::<_, StoreError>(format!("sign_in/{place}/{hash}"))
+        };
+        let keys =
+            [key("address", from)?, key("pair", &format!("{from} {username}"))?, key("account", &username)?];
+        Ok(Self {
+            username,
+            address: address.map(str::to_owned),
+            per_account: settings.sign_ins_per_account,
+            per_address: settings.sign_ins_per_address,
+            window_ms: i64::from(settings.sign_in_window_secs) * 1000,
+            keys,
+        })
+    }
+
+    fn budgets(&self) -> [Budget<'_>; 3] {
+        let everybody = self.per_account.saturating_mul(ACCOUNT_TO_PAIR);
+        let [address, pair, account] = &self.keys;
+        [(address, self.per_address), (pair, self.per_account), (account, everybody)]
+            .map(|(key, requests)| Budget { key, requests, per_ms: self.window_ms, burst: requests })
+    }
+
+    async fn take(&self, store: &Store) -> Result<(), Refusal> {
+        let is_known = match &self.address {
+            Some(address) => sessions::is_known_from(store, &self.username, address).await?,
+            None => false,
+        };
+        let budgets = self.budgets();
+        let counted = if is_known { &budgets[..2] } else { &budgets[..] };
+        match rate_budgets::take_all(store, counted).await? {
+            Grant::Granted => Ok(()),
+            Grant::Wait(wait) => Err(Refusal::TooOften(wait)),
+        }
+    }
+
+    async fn give_back(&self, tx: &mut Tx, store: &Store) -> Result<(), StoreError> {
+        // The account's budget is left: whether it was spent is not known any more, and it is a large one.
+        rate_budgets::give_back(tx, store.clock(), &self.budgets()[..2]).await
+    }
 }
 
 /// The hash of a new password, made where blocking is allowed.

@@ -150,6 +150,12 @@ pub struct EventSettings {
 pub struct AuthSettings {
     /// How long a sign-in lasts.
     pub session_hours: u32,
+    /// Attempts at one account from one address within the window.
+    pub sign_ins_per_account: u32,
+    /// Attempts from one address within the window.
+    pub sign_ins_per_address: u32,
+    /// The window of both.
+    pub sign_in_window_secs: u32,
     /// The first admin's password; empty to generate one.
     pub admin_password: Secret,
 }

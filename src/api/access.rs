@@ -6,6 +6,7 @@
 //! | hand in supplier orders | yes | yes | yes | | |
 //! | hand in reservations | yes | yes | | yes | yes |
 //! | write and test systems, manage runs and webhook events, see samples | yes | yes | | | |
+//! | manage users and tokens, see the audit | yes | | | | |
 //! | delete systems, release webhook events, give up their verification | yes | | | | |
 //!
 //! A caller with a store sees and changes only systems and records of that store; what belongs to
@@ -48,6 +49,12 @@ pub enum Permission {
     SeeWebhooks,
     /// Apply webhook events again, verify quarantined ones again.
     ManageWebhooks,
+    /// Make, change and close users.
+    ManageUsers,
+    /// Make and revoke API tokens.
+    ManageTokens,
+    /// Read who did what.
+    SeeAudit,
     /// Accept webhook events that nobody verified: one by one, or a system's from now on.
     ReleaseWebhooks,
 }
@@ -69,6 +76,9 @@ impl Permission {
         Self::WriteReservations,
         Self::SeeWebhooks,
         Self::ManageWebhooks,
+        Self::ManageUsers,
+        Self::ManageTokens,
+        Self::SeeAudit,
         Self::ReleaseWebhooks,
     ];
 
@@ -89,7 +99,11 @@ impl Permission {
             | Self::ManageRuns
             | Self::SeeSamples
             | Self::ManageWebhooks => &[Role::Admin, Role::StoreManager],
-            Self::DeleteSystems | Self::ReleaseWebhooks => &[Role::Admin],
+            Self::ManageUsers
+            | Self::ManageTokens
+            | Self::SeeAudit
+            | Self::DeleteSystems
+            | Self::ReleaseWebhooks => &[Role::Admin],
         }
     }
 }
@@ -185,6 +199,9 @@ mod tests {
         WriteReservations: admin store_manager customer_manager staff
         SeeWebhooks: admin store_manager warehouse_manager customer_manager staff
         ManageWebhooks: admin store_manager
+        ManageUsers: admin
+        ManageTokens: admin
+        SeeAudit: admin
         ReleaseWebhooks: admin
         "#);
     }

@@ -1,4 +1,5 @@
-//! Who is calling: a session's opaque token in the `Authorization` header, or in a cookie for browsers.
+//! Who is calling: a session's opaque token or an API token in the `Authorization` header, or a session's in a
+//! cookie for browsers.
 //!
 //! A cookie is sent by the browser whoever made it send the request, so a request that changes something
 //! by cookie must also come from our own pages: the cookie is `SameSite=Strict`, and the `Origin` must be
@@ -11,7 +12,7 @@ use poem::http::{HeaderMap, Method, Uri, header};
 use poem::{FromRequest, Request, RequestBody};
 use url::Url;
 use zhilian_sync_store::audit_logs::NewAuditLog;
-use zhilian_sync_store::{Role, SessionId, UserId, passwords, sessions};
+use zhilian_sync_store::{Role, SessionId, TokenId, UserId, api_tokens, passwords, sessions};
 
 use super::access::{self, Permission};
 use super::problem::Problem;
@@ -20,7 +21,7 @@ use crate::config::ServerSettings;
 
 /// The cookie that holds a session's token.
 pub const COOKIE: &str = "zhilian_session";
-/// Tokens have 43 characters; anything much longer is not worth hashing.
+/// Tokens have 43 characters, those of programs 47; anything much longer is not worth hashing.
 const TOKEN_BYTES_MAX: usize = 200;
 
 /// Where a request came from and what it is called; every request has it.
@@ -34,19 +35,28 @@ pub struct Origin {
     pub uri: Uri,
 }
 
-/// A person who is signed in.
+/// By what a caller is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// A person who has signed in.
+    Session(SessionId),
+    /// A program with an API token.
+    Token(TokenId),
+}
+
+/// A person who is signed in, or a program with a token.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who.
+    /// Who; a token's own id where it is a program.
     pub user_id: UserId,
-    /// The name.
+    /// The name; `token:` goes before a token's, which no user's has.
     pub username: String,
     /// What the person may do.
     pub role: Role,
     /// The only store the person may see; `None` sees the whole chain.
     pub store_id: Option<String>,
-    /// By which session.
-    pub session_id: SessionId,
+    /// By what.
+    pub means: Means,
     /// From which address, as the audit writes it.
     pub address: Option<String>,
     /// Where from.
@@ -62,6 +72,17 @@ impl Caller {
     /// The store to which the caller is confined.
     pub fn scope(&self) -> Option<&str> {
         self.store_id.as_deref()
+    }
+
+    /// The session, for what only a person does.
+    pub fn session(&self) -> Result<SessionId, Problem> {
+        match self.means {
+            Means::Session(id) => Ok(id),
+            Means::Token(_) => {
+                let detail = "an API token is no session; sign in as a person to do this";
+                Err(Problem::forbidden("session_needed", detail))
+            }
+        }
     }
 
     /// Whether the caller may do this.
@@ -103,21 +124,36 @@ impl<'a> FromRequest<'a> for Origin {
 pub async fn authenticate(app: &App, request: &Request, origin: &Origin) -> Result<Caller, Problem> {
     let token = token(request, &app.settings().server)?;
     let store = app.store();
-    let live = sessions::find_live(store, &passwords::token_hash(token), store.clock().now()).await?;
+    let now = store.clock().now();
+    let hash = passwords::token_hash(token);
+    let caller = |user_id, username, role, store_id, means| Caller {
+        user_id,
+        username,
+        role,
+        store_id,
+        means,
+        address: origin.address.map(|address| address.to_string()),
+        origin: origin.clone(),
+    };
+    if passwords::is_api_token(token) {
+        let found = api_tokens::find_live(store, &hash, now).await?;
+        let token = found.ok_or_else(|| {
+            Problem::unauthorized(
+                "invalid_token",
+                "the API token is unknown, over or revoked; have a new one made",
+            )
+        })?;
+        api_tokens::touch(store, &token).await?;
+        let name = format!("token:{}", token.name);
+        return Ok(caller(UserId(token.id.0), name, token.role, token.store_id, Means::Token(token.id)));
+    }
+    let live = sessions::find_live(store, &hash, now).await?;
     let live = live.ok_or_else(|| {
         Problem::unauthorized("invalid_token", "the token is unknown or its session has ended; sign in again")
     })?;
     sessions::touch(store, &live).await?;
     let user = live.user;
-    Ok(Caller {
-        user_id: user.id,
-        username: user.username,
-        role: user.role,
-        store_id: user.store_id,
-        session_id: live.session_id,
-        address: origin.address.map(|address| address.to_string()),
-        origin: origin.clone(),
-    })
+    Ok(caller(user.id, user.username, user.role, user.store_id, Means::Session(live.session_id)))
 }
 
 fn token<'a>(request: &'a Request, server: &ServerSettings) -> Result<&'a str, Problem> {

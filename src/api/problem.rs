@@ -135,6 +135,20 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
+    /// Says when it may go better.
+    #[must_use]
+    pub const fn retry_after(mut self, secs: u32) -> Self {
+        self.retry_after_secs = Some(secs);
+        self
+    }
+
+    /// Something that cannot fail has failed: logged, and told as no more than that.
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+    pub fn unexpected(error: anyhow::Error) -> Self {
+        tracing::error!(error = format!("{error:#}"), "request failed");
+        Self::internal()
+    }
+
     /// Says after how long to come again.
     #[must_use]
     pub const fn retry_later(mut self) -> Self {

@@ -1,6 +1,5 @@
 //! Signing in and out, and who one is.
 
-use chrono::TimeDelta;
 use poem::http::{StatusCode, header};
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::registry::{MetaResponses, Registry};
@@ -122,7 +121,7 @@ impl Session {
             address: address.as_deref(),
             user_agent: request.header(header::USER_AGENT),
             request_id: &origin.request_id,
-            session: TimeDelta::hours(settings.auth.session_hours.into()),
+            settings: &settings.auth,
         };
         let signed_in = auth::sign_in(self.0.store(), self.0.gate(), attempt).await?;
         let token = signed_in.token.expose_secret();
@@ -143,9 +142,10 @@ impl Session {
     /// Sign out
     #[oai(path = "/auth/logout", method = "post", operation_id = "sign_out", tag = "Tag::Session")]
     async fn sign_out(&self, caller: Caller) -> Result<WithCookie<Found<Success>>, Problem> {
+        let session = caller.session()?;
         let store = self.0.store();
         let mut tx = store.begin().await?;
-        sessions::end(&mut tx, store.clock(), caller.session_id).await?;
+        sessions::end(&mut tx, store.clock(), session).await?;
         let id = caller.user_id.to_string();
         audit_logs::insert(&mut tx, store.clock(), caller.audit("session.sign_out", "user", &id)).await?;
         tx.commit().await?;
@@ -188,6 +188,11 @@ impl From<Refusal> for Problem {
             Refusal::TooMany => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_sign_ins", refusal.to_string())
                     .retry_later()
+            }
+            Refusal::TooOften(wait) => {
+                let secs = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_sign_ins", refusal.to_string())
+                    .retry_after(secs)
             }
             Refusal::Store(error) => error.into(),
         }

@@ -6,7 +6,7 @@
 
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
-use serde_json::json;
+use poem_openapi::types::ToJSON as _;
 use uuid::Uuid;
 use zhilian_sync_jobs::Context;
 use zhilian_sync_store::events::EventKind;
@@ -18,6 +18,7 @@ use super::access::in_scope;
 use super::answer::{Answer, Either, Found};
 use super::body::{Body, request_body};
 use super::caller::Caller;
+use super::changes::Changes;
 use super::page::{Limit, Page, Wanted};
 use super::problem::Problem;
 use super::runs::{RunAnswer, StartedAnswer};
@@ -26,7 +27,7 @@ use super::values::{Choice, Flag, Named as _, Text, Time};
 use crate::app::App;
 
 use answer::SystemAnswer;
-use change::{NewSystem, SystemUpdate, Verification};
+use change::{NewSystem, SystemUpdate};
 use testing::TestAnswer;
 
 pub mod answer;
@@ -80,12 +81,11 @@ impl Systems {
         let mut system = external_systems::blank(&context.store, &name.0, system_type.0, &provider.0);
         system.created_by = Some(caller.user_id);
         system.store_id = caller.store_id.clone();
-        let before = Verification::of(&system);
         change::create(context, &caller, &mut system, body.value)?;
         let store = &context.store;
         let mut tx = store.begin().await?;
         external_systems::insert(&mut tx, &system).await?;
-        let detail = change_of_verification(before, &system);
+        let detail = changes(None, &system).into_detail();
         audit(&mut tx, context, &caller, "system.create", &system, detail.as_deref()).await?;
         tell(&mut tx, context, SystemChange::Created, &system).await?;
         tx.commit().await?;
@@ -158,10 +158,9 @@ impl Systems {
     ) -> Result<Found<SystemAnswer>, Problem> {
         let context = self.0.context();
         let mut system = visible(context, &caller, system_id.0).await?;
-        let before = Verification::of(&system);
+        let before = system.clone();
         let status = change::update(context, &caller, &mut system, body.value)?;
-        let detail = change_of_verification(before, &system);
-        let change = Change { action: "system.update", detail: detail.as_deref(), status };
+        let change = Change { action: "system.update", before: &before, status };
         let answer = self.save(&caller, change, system).await?;
         Ok(Answer(answer.ignoring(body.ignored_fields)))
     }
@@ -208,11 +207,12 @@ impl Systems {
         system_id: Path<Uuid>,
         body: Body<Pause>,
     ) -> Result<Found<SystemAnswer>, Problem> {
-        let mut system = visible(self.0.context(), &caller, system_id.0).await?;
+        let before = visible(self.0.context(), &caller, system_id.0).await?;
+        let mut system = before.clone();
         system.paused = true;
         system.paused_note = body.value.note.map(|note| note.0);
         change::unschedule(&mut system);
-        self.save(&caller, Change::of("system.pause"), system).await.map(Answer)
+        self.save(&caller, Change::of("system.pause", &before), system).await.map(Answer)
     }
 
     /// Resume a paused system
@@ -227,12 +227,13 @@ impl Systems {
         caller: Caller,
         system_id: Path<Uuid>,
     ) -> Result<Found<SystemAnswer>, Problem> {
-        let mut system = visible(self.0.context(), &caller, system_id.0).await?;
+        let before = visible(self.0.context(), &caller, system_id.0).await?;
+        let mut system = before.clone();
         system.paused = false;
         system.paused_note = None;
         // The scheduler gives it a fresh slot: what was missed is one run, not many.
         change::unschedule(&mut system);
-        self.save(&caller, Change::of("system.resume"), system).await.map(Answer)
+        self.save(&caller, Change::of("system.resume", &before), system).await.map(Answer)
     }
 
     /// Test the connection
@@ -285,13 +286,14 @@ impl Systems {
         let context = self.0.context();
         let mut tx = context.store.begin().await?;
         external_systems::save(&mut tx, &system, change.status, context.clock().now()).await?;
-        audit(&mut tx, context, caller, change.action, &system, change.detail).await?;
+        let system = ExternalSystem { status: change.status.unwrap_or(system.status), ..system };
+        let detail = changes(Some(change.before), &system).into_detail();
+        audit(&mut tx, context, caller, change.action, &system, detail.as_deref()).await?;
         let told = match change.action {
             "system.pause" => SystemChange::Paused,
             "system.resume" => SystemChange::Resumed,
             _ => SystemChange::Updated,
         };
-        let system = ExternalSystem { status: change.status.unwrap_or(system.status), ..system };
         tell(&mut tx, context, told, &system).await?;
         tx.commit().await?;
         let saved = external_systems::get(&context.store, system.id).await?;
@@ -307,24 +309,58 @@ pub async fn visible(context: &Context, caller: &Caller, id: Uuid) -> Result<Ext
         .ok_or_else(|| Problem::not_found(format_args!("system `{id}`")))
 }
 
-/// A saved change: what the audit calls it, and the status where it sets one.
+/// A saved change: what the audit calls it, what was there, and the status where it sets one.
 struct Change<'a> {
     action: &'a str,
-    detail: Option<&'a str>,
+    before: &'a ExternalSystem,
     status: Option<SystemStatus>,
 }
 
 impl<'a> Change<'a> {
-    const fn of(action: &'a str) -> Self {
-        Self { action, detail: None, status: None }
+    const fn of(action: &'a str, before: &'a ExternalSystem) -> Self {
+        Self { action, before, status: None }
     }
 }
 
-/// What the audit keeps of a change that lets unverified webhooks in, or shuts them out again.
-fn change_of_verification(before: Verification, system: &ExternalSystem) -> Option<String> {
-    let after = Verification::of(system);
-    (after != before)
-        .then(|| json!({"webhook_verification": {"from": before.text(), "to": after.text()}}).to_string())
+/// What the audit shows of a system, before and after: everything that a person sets but secrets.
+const SHOWN_OF_AUDIT: &[&str] = &[
+    "name",
+    "type",
+    "provider",
+    "status",
+    "store_id",
+    "store_map",
+    "api_endpoint",
+    "webhook_url",
+    "config",
+    "timezone",
+    "currency",
+    "sync_enabled",
+    "sync_interval",
+    "sync_cron",
+    "paused",
+    "paused_note",
+    "webhook_verification",
+    "member_conflict",
+];
+
+/// What a change changed; of secrets only that they did.
+fn changes(before: Option<&ExternalSystem>, after: &ExternalSystem) -> Changes {
+    let shown = |system: &ExternalSystem| SystemAnswer::new(system).to_json().unwrap_or_default();
+    let mut changes =
+        Changes::between(&before.map(shown).unwrap_or_default(), &shown(after), SHOWN_OF_AUDIT);
+    // What is not set anew keeps its seal to the byte.
+    if before.is_none_or(|before| before.sealed_credentials != after.sealed_credentials)
+        && (before.is_some() || after.sealed_credentials.is_some())
+    {
+        changes = changes.secret("credentials");
+    }
+    if before.is_none_or(|before| before.sealed_webhook_secrets != after.sealed_webhook_secrets)
+        && (before.is_some() || after.sealed_webhook_secrets.is_some())
+    {
+        changes = changes.secret("webhook_secret");
+    }
+    changes
 }
 
 /// Tells live clients what was done to a system.

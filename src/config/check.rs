@@ -168,6 +168,9 @@ fn check_counts(settings: &Settings, wrong: &mut Wrong) {
         ("vendors.pages_max", vendors.pages_max.into(), 1, 10_000_000),
         ("vendors.sample_bytes_max", vendors.sample_bytes_max as u64, 0, 1 << 20),
         ("auth.session_hours", settings.auth.session_hours.into(), 1, 8760),
+        ("auth.sign_ins_per_account", settings.auth.sign_ins_per_account.into(), 1, 100_000),
+        ("auth.sign_ins_per_address", settings.auth.sign_ins_per_address.into(), 1, 1_000_000),
+        ("auth.sign_in_window_secs", settings.auth.sign_in_window_secs.into(), 1, 86_400),
     ];
     for &(key, value, least, most) in counts.iter().chain(&webhook_counts(settings)) {
         if !(least..=most).contains(&value) {

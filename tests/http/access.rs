@@ -153,7 +153,7 @@ async fn samples_are_for_those_who_may_see_them() {
 }
 
 /// Lists that show everybody only what is their own, whatever the store.
-const OWN: &[&str] = &[];
+const OWN: &[&str] = &["list_sessions"];
 
 /// Rows of one store, by the placeholders of the paths that lead to them.
 ///
@@ -184,6 +184,16 @@ impl Rows {
             of_type.push((system, id(&record.json())));
         }
         let [(supplier, order), (house, reservation)] = of_type.try_into().unwrap();
+        let of_store = |mut body: Value| {
+            body["store_id"] = store_id.clone();
+            body
+        };
+        let name = format!("walked-{}", store_id.as_str().unwrap_or("chain"));
+        let user = json!({"username": name, "password": "long enough", "role": "staff"});
+        let user = id(&app.post("/users", admin, &of_store(user)).await.json());
+        let token = json!({"name": "walked", "role": "staff"});
+        let token = id(&app.post("/tokens", admin, &of_store(token)).await.json());
+        let session = id(&app.get("/auth/sessions", admin).await.json()[0]);
         Self(vec![
             ("/supplier/{system_id}", supplier),
             ("/supplier/orders/{record_id}", order),
@@ -193,6 +203,9 @@ impl Rows {
             ("{run_id}", id(&tested.json())),
             ("{event_id}", id(&events.json()[0])),
             ("/pos/transactions/{record_id}", id(&transaction.json())),
+            ("{user_id}", user),
+            ("{token_id}", token),
+            ("{session_id}", session),
             ("{failure_id}", crate::failures::fail(app, &system, "sales", "F-1").await.to_string()),
             ("{system_id}", system),
         ])
