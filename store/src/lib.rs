@@ -48,8 +48,8 @@ pub use ids::{EventId, RunId, SessionId, SystemId, UserId};
 pub use money::Currency;
 pub use pool::{DatabaseKind, Held, Pool, PoolOptions, Store, Tx};
 pub use text_enum::{
-    Lane, MemberConflict, MemberOrigin, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType,
-    TransactionType, Trigger,
+    Lane, MemberConflict, MemberOrigin, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus,
+    SystemStatus, SystemType, TransactionType, Trigger,
 };
 pub use vault::Vault;
 

@@ -94,8 +94,7 @@ pub async fn write_ours(
     row.points = points.unwrap_or(there.points);
     row.balance = balance.unwrap_or(there.balance);
     let row = merge(row, &there);
-    let same =
-        row.content_hash == there.content_hash && row.external_member_id == there.external_member_id;
+    let same = row.content_hash == there.content_hash && row.external_member_id == there.external_member_id;
     if !same {
         save(tx, &row).await?;
         return Ok((row, Written::Updated));

@@ -28,7 +28,7 @@ pub(in crate::vendor::manifest) fn read_stream(
     let target = section.required(
         "target",
         section.choice("target", &Target::WORDS),
-        "expected `pos_transactions`, `supplier_orders` or `external_records`",
+        "expected `pos_transactions`, `supplier_orders`, `member_syncs` or `external_records`",
     );
     let title = section.text("title").unwrap_or(name).to_owned();
     let request = section
