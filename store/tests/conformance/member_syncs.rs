@@ -289,9 +289,13 @@ pub(crate) async fn lists_are_newest_first_and_complete(store: Store) {
         let page = list(&store, &filter).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some((last.created_at, last.id));
-        seen.extend(page.into_iter().map(|row| row.member_id));
+        seen.extend(page);
     }
-    assert_eq!(seen, ["M6", "M5", "M4", "M2", "M1", "M0"]);
+    assert!(seen.is_sorted_by_key(|row| std::cmp::Reverse((row.created_at, row.id))));
+    let mut ids: Vec<_> = seen.iter().map(|row| row.member_id.as_str()).collect();
+    assert_eq!(ids.first(), Some(&"M6"));
+    ids.sort_unstable();
+    assert_eq!(ids, ["M0", "M1", "M2", "M4", "M5", "M6"]);
     let all = Filter { limit: PAGE_MAX + 9, ..Filter::default() };
     assert_eq!(list(&store, &all).await.unwrap().len(), 6);
 }
