@@ -13,21 +13,27 @@ use crate::app::App;
 use access::Access::{self, Needs, Public};
 use access::Permission::{
     CreateTransactions, DeleteSystems, ManageRuns, ManageWebhooks, ReleaseWebhooks, SeeRecords, SeeRuns,
-    SeeSystems, SeeWebhooks, TestSystems, UseSession, WriteSystems,
+    SeeSystems, SeeWebhooks, TestSystems, UseSession, WriteReservations, WriteSupplierOrders, WriteSystems,
 };
 
 pub mod access;
 pub mod answer;
+pub mod batch;
 pub mod body;
 pub mod caller;
 pub mod document;
 pub mod edge;
+pub mod handing_in;
 pub mod health;
+pub mod idempotency;
 pub mod page;
 pub mod pos;
 pub mod problem;
+pub mod records;
+pub mod reservation;
 pub mod runs;
 pub mod session;
+pub mod supplier;
 pub mod systems;
 pub mod values;
 pub mod webhooks;
@@ -76,7 +82,49 @@ pub const ROUTES: &[Route] = &[
         "create_transaction",
         Needs(CreateTransactions),
     ),
+    route(
+        Method::POST,
+        "/integrations/pos/{system_id}/transactions/batch",
+        "create_transactions",
+        Needs(CreateTransactions),
+    ),
     route(Method::GET, "/integrations/pos/transactions", "list_transactions", Needs(SeeRecords)),
+    route(Method::GET, "/integrations/pos/transactions/{record_id}", "show_transaction", Needs(SeeRecords)),
+    route(
+        Method::POST,
+        "/integrations/supplier/{system_id}/orders",
+        "create_supplier_order",
+        Needs(WriteSupplierOrders),
+    ),
+    route(
+        Method::POST,
+        "/integrations/supplier/{system_id}/orders/batch",
+        "create_supplier_orders",
+        Needs(WriteSupplierOrders),
+    ),
+    route(Method::GET, "/integrations/supplier/orders", "list_supplier_orders", Needs(SeeRecords)),
+    route(Method::GET, "/integrations/supplier/orders/{record_id}", "show_supplier_order", Needs(SeeRecords)),
+    route(
+        Method::POST,
+        "/integrations/reservation/{system_id}/reservations",
+        "create_reservation",
+        Needs(WriteReservations),
+    ),
+    route(
+        Method::POST,
+        "/integrations/reservation/{system_id}/reservations/batch",
+        "create_reservations",
+        Needs(WriteReservations),
+    ),
+    route(Method::GET, "/integrations/reservation/reservations", "list_reservations", Needs(SeeRecords)),
+    route(
+        Method::GET,
+        "/integrations/reservation/reservations/{record_id}",
+        "show_reservation",
+        Needs(SeeRecords),
+    ),
+    route(Method::GET, "/integrations/records", "list_records", Needs(SeeRecords)),
+    route(Method::GET, "/integrations/records/{record_id}", "show_record", Needs(SeeRecords)),
     route(Method::POST, "/integrations/webhooks/{type}/{system_id}", "receive_webhook", Public),
     route(Method::GET, "/integrations/webhooks/{type}/{system_id}", "answer_handshake", Public),
     route(Method::HEAD, "/integrations/webhooks/{type}/{system_id}", "answer_probe", Public),
@@ -127,6 +175,12 @@ pub enum Tag {
     Runs,
     /// Transactions of tills.
     Pos,
+    /// Orders from suppliers and returns to them.
+    Supplier,
+    /// Reservations of tables.
+    Reservations,
+    /// What other streams bring: payments, deliveries, documents.
+    Records,
     /// What vendors post to us.
     Webhooks,
     /// Whether the service works.
@@ -142,6 +196,9 @@ type Handlers = (
     systems::Systems,
     runs::Runs,
     pos::Pos,
+    supplier::Supplier,
+    reservation::Reservations,
+    records::Records,
     webhooks::receive::Receiver,
     webhooks::Webhooks,
     health::Health,
@@ -172,6 +229,9 @@ fn handlers(app: &App) -> OpenApiService<Handlers, ()> {
         systems::Systems(app.clone()),
         runs::Runs(app.clone()),
         pos::Pos(app.clone()),
+        supplier::Supplier(app.clone()),
+        reservation::Reservations(app.clone()),
+        records::Records(app.clone()),
         webhooks::receive::Receiver,
         webhooks::Webhooks(app.clone()),
         health::Health(app.clone()),

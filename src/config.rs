@@ -61,6 +61,8 @@ pub struct ServerSettings {
     pub drain_secs: u64,
     /// The largest request body.
     pub body_bytes_max: usize,
+    /// The largest body of a batch of records.
+    pub batch_bytes_max: usize,
     /// The documentation page.
     pub docs: Docs,
     /// How many callers may wait for a connection test.
@@ -340,7 +342,7 @@ mod tests {
         insta::assert_snapshot!(text, @r#"
         the settings hold 10 mistakes:
           `engine.lease_secs` (file `FILE`): invalid value: integer `-1`, expected u64
-          `server.adress` (file `FILE`): unknown field `adress`, expected one of `address`, `public_url`, `trusted_proxies`, `max_connections`, `request_timeout_secs`, `drain_secs`, `body_bytes_max`, `docs`, `test_waiters_max`
+          `server.adress` (file `FILE`): unknown field `adress`, expected one of `address`, `public_url`, `trusted_proxies`, `max_connections`, `request_timeout_secs`, `drain_secs`, `body_bytes_max`, `batch_bytes_max`, `docs`, `test_waiters_max`
           `server.max_connections` (file `FILE`): invalid type: string "many", expected usize
           `engine.turn_secs` (environment `ZHILIAN__ENGINE__TURN_SECS`): `soon` is not a whole number
           `log.format` (environment `ZHILIAN__LOG__FORMAT`): unknown variant `xml`, expected `human` or `json`

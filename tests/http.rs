@@ -8,12 +8,16 @@ mod support;
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/batch.rs"]
+mod batch;
 #[path = "http/document.rs"]
 mod document;
 #[path = "http/health.rs"]
 mod health;
 #[path = "http/hooks.rs"]
 mod hooks;
+#[path = "http/idempotency.rs"]
+mod idempotency;
 #[path = "http/nasty.rs"]
 mod nasty;
 #[path = "http/pos.rs"]
@@ -22,12 +26,16 @@ mod pos;
 mod problem;
 #[path = "http/redaction.rs"]
 mod redaction;
+#[path = "http/reservation.rs"]
+mod reservation;
 #[path = "http/runs.rs"]
 mod runs;
 #[path = "http/session.rs"]
 mod session;
 #[path = "http/start.rs"]
 mod start;
+#[path = "http/supplier.rs"]
+mod supplier;
 #[path = "http/systems.rs"]
 mod systems;
 #[path = "http/systems_secrets.rs"]

@@ -114,11 +114,9 @@ impl Square {
     async fn payments(&self) -> Vec<ExternalRecord> {
         let filter = external_records::Filter {
             stream: "payments",
-            scope: None,
-            store_id: None,
             system_id: Some(self.system),
-            before: None,
             limit: 100,
+            ..Default::default()
         };
         let mut rows = external_records::list(self.store(), &filter).await.unwrap();
         rows.sort_by(|one, other| one.external_id.cmp(&other.external_id));

@@ -38,7 +38,7 @@ pub struct Body<T> {
     pub value: T,
     /// The names of the others.
     pub ignored_fields: Vec<String>,
-    /// The body as it came.
+    /// The body, its JSON written anew: the same values are the same text, however they were spaced.
     pub raw: String,
 }
 
@@ -156,8 +156,7 @@ impl<'a, T: Schema + 'static> ApiExtractor<'a> for Body<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let limit = request.data::<BodyLimit>().map_or(0, |limit| limit.0);
-        let bytes = body.take()?.into_bytes_limit(limit).await.map_err(Problem::from)?;
+        let bytes = bytes(request, body).await?;
         // No body at all is an object without fields: where every field is optional, that is enough.
         if bytes.is_empty() && request.content_type().is_none() {
             return Ok(parse(b"{}")?);
@@ -165,6 +164,23 @@ impl<'a, T: Schema + 'static> ApiExtractor<'a> for Body<T> {
         check_content_type(request)?;
         Ok(parse(&bytes)?)
     }
+}
+
+async fn bytes(request: &Request, body: &mut RequestBody) -> poem::Result<Vec<u8>> {
+    let limit = request.data::<BodyLimit>().map_or(0, |limit| limit.0);
+    Ok(body.take()?.into_bytes_limit(limit).await.map_err(Problem::from)?.into())
+}
+
+/// The fields of a body that has to be there.
+pub async fn object(request: &Request, body: &mut RequestBody) -> poem::Result<Map<String, Value>> {
+    let bytes = bytes(request, body).await?;
+    check_content_type(request)?;
+    Ok(fields_of(&bytes)?)
+}
+
+/// A field that a body of ours does not have.
+pub fn no_field(field: &str) -> FieldError {
+    FieldError { field: field.to_owned(), detail: "is not a field of this request".to_owned() }
 }
 
 fn check_content_type(request: &Request) -> Result<(), Problem> {
@@ -177,24 +193,28 @@ fn check_content_type(request: &Request) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
 }
 
-fn parse<T: Schema>(bytes: &[u8]) -> Result<Body<T>, Problem> {
+fn fields_of(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     let malformed = |detail: String| Problem::bad_request("malformed_json", detail);
-    let raw = std::str::from_utf8(bytes).map_err(|_| malformed("the body is not UTF-8".to_owned()))?;
-    let mut fields = match serde_json::from_str(raw) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Err(malformed("the body is not a JSON object".to_owned())),
-        Err(error) => return Err(malformed(format!("the body is not JSON: {error}"))),
-    };
+    let text = std::str::from_utf8(bytes).map_err(|_| malformed("the body is not UTF-8".to_owned()))?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(malformed("the body is not a JSON object".to_owned())),
+        Err(error) => Err(malformed(format!("the body is not JSON: {error}"))),
+    }
+}
+
+fn parse<T: Schema>(bytes: &[u8]) -> Result<Body<T>, Problem> {
+    let mut fields = fields_of(bytes)?;
+    let raw = serde_json::to_string(&fields).expect("JSON that was read serialises");
     let read = T::read(&mut fields);
     let mut unknown: Vec<String> = fields.keys().take(IGNORED_FIELDS_MAX).cloned().collect();
     unknown.sort();
     let mut errors = read.as_ref().err().cloned().unwrap_or_default();
     if !T::ACCEPTS_UNKNOWN {
-        let detail = || "is not a field of this request".to_owned();
-        errors.extend(unknown.iter().map(|field| FieldError { field: field.clone(), detail: detail() }));
+        errors.extend(unknown.iter().map(|field| no_field(field)));
     }
     match read {
-        Ok(value) if errors.is_empty() => Ok(Body { value, ignored_fields: unknown, raw: raw.to_owned() }),
+        Ok(value) if errors.is_empty() => Ok(Body { value, ignored_fields: unknown, raw }),
         _ => Err(Problem::invalid(errors)),
     }
 }

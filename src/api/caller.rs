@@ -54,6 +54,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Tells this caller from every other.
+    pub fn identity(&self) -> String {
+        self.user_id.to_string()
+    }
+
     /// The store to which the caller is confined.
     pub fn scope(&self) -> Option<&str> {
         self.store_id.as_deref()

@@ -13,11 +13,22 @@ use serde_json::{Map, Value, json};
 use super::access::Access;
 use super::{BASE, ROUTES, caller};
 
+pub mod errors;
+pub mod examples;
+mod formats;
+mod headers;
+mod links;
+
 /// The document of these handlers.
 pub fn document<T: OpenApi>(service: &OpenApiService<T, ()>) -> Value {
     let mut document: Value = serde_json::from_str(&service.spec()).expect("the framework writes JSON");
     add_security(&mut document);
     close_bodies(&mut document);
+    formats::add(&mut document);
+    errors::add(&mut document);
+    headers::add(&mut document);
+    examples::add(&mut document);
+    links::add(&mut document);
     document
 }
 
@@ -63,7 +74,7 @@ fn add_security(document: &mut Value) {
     }
 }
 
-/// Bodies that refuse unknown fields say so.
+/// Bodies that refuse unknown fields say so, and those without a field that has to be there may be left out.
 fn close_bodies(document: &mut Value) {
     let bodies: Vec<String> = operations(document)
         .filter_map(|(_, _, operation)| operation["requestBody"]["content"].as_object())
@@ -74,6 +85,17 @@ fn close_bodies(document: &mut Value) {
         let schema = &mut document["components"]["schemas"][&body];
         if schema["additionalProperties"].is_null() {
             schema["additionalProperties"] = Value::Bool(false);
+        }
+    }
+    let schemas = document["components"]["schemas"].clone();
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (_, operation) in paths.flat_map(|(_, methods)| methods.as_object_mut().into_iter().flatten()) {
+        let Some(body) = operation.get_mut("requestBody") else {
+            continue;
+        };
+        let schema = body.pointer("/content/application~1json/schema/$ref").and_then(Value::as_str);
+        if let Some(name) = schema.and_then(|reference| reference.rsplit('/').next()) {
+            body["required"] = Value::Bool(schemas[name].get("required").is_some());
         }
     }
 }
@@ -108,7 +130,7 @@ fn page(document: &Value) -> String {
     );
     for route in ROUTES {
         let method = route.method.as_str().to_ascii_lowercase();
-        write_operation(&mut html, route.path, &document["paths"][route.path][&method], &method);
+        write_operation(&mut html, document, route.path, &method);
     }
     html.push_str("<h2>Bodies</h2>");
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
@@ -117,7 +139,8 @@ fn page(document: &Value) -> String {
     html
 }
 
-fn write_operation(html: &mut String, path: &str, operation: &Value, method: &str) {
+fn write_operation(html: &mut String, document: &Value, path: &str, method: &str) {
+    let operation = &document["paths"][path][method];
     let text = |value: &Value| escape(value.as_str().unwrap_or_default());
     let _ = write!(
         html,
@@ -139,11 +162,18 @@ fn write_operation(html: &mut String, path: &str, operation: &Value, method: &st
         let _ = write!(html, "<tr><th>body<td>{}", type_of(&media["schema"]));
     }
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
+        let response = resolved(document, response);
         let content = response["content"].as_object().into_iter().flatten().next();
         let shape = content.map(|(_, media)| type_of(&media["schema"])).unwrap_or_default();
         let _ = write!(html, "<tr><th>{}<td>{} {shape}", escape(status), text(&response["description"]));
     }
     html.push_str("</table></section>");
+}
+
+/// The answer itself, where it is described among those that operations share.
+fn resolved<'a>(document: &'a Value, response: &'a Value) -> &'a Value {
+    let name = response["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+    name.map_or(response, |name| &document["components"]["responses"][name])
 }
 
 fn write_schema(html: &mut String, name: &str, schema: &Value) {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use poem::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, Request, Response, Route as Router};
 use tracing::Instrument as _;
 
 use super::access::{self, Access};
 use super::caller::{self, Origin};
+use super::idempotency::{self, Asked};
 use super::problem::{self, Problem};
 use super::webhooks::receive::Receive;
 use super::{BodyLimit, Route};
@@ -42,16 +43,28 @@ impl Edge {
         route: Option<&Route>,
         origin: &Origin,
     ) -> poem::Result<Response> {
-        if let Some(Route { access: Access::Needs(permission), .. }) = route {
+        let mut signed_in = None;
+        if let Some(route @ Route { access: Access::Needs(permission), .. }) = &route {
             let caller = caller::authenticate(&self.app, &request, origin).await?;
             if !caller.may(*permission) {
                 let detail = format!("the role `{}` may not do this", caller.role);
                 return Err(Problem::forbidden("forbidden", detail).into());
             }
-            request.set_data(caller);
+            request.set_data(caller.clone());
+            signed_in = Some((*route, caller));
         }
+        let server = &self.app.settings().server;
+        let is_batch = route.is_some_and(|route| route.path.ends_with("/batch"));
+        let body_bytes_max = if is_batch { server.batch_bytes_max } else { server.body_bytes_max };
         request.set_data(origin.clone());
-        request.set_data(BodyLimit(self.app.settings().server.body_bytes_max));
+        request.set_data(BodyLimit(body_bytes_max));
+        if let Some((route, caller)) = &signed_in
+            && route.method == Method::POST
+            && request.headers().contains_key(idempotency::KEY)
+        {
+            let asked = Asked { route, caller, body_bytes_max };
+            return idempotency::answer(&self.app, &self.router, request, asked).await;
+        }
         self.router.call(request).await
     }
 
@@ -119,7 +132,7 @@ impl Endpoint for Edge {
         // kind, and their few lines name the system and the event.
         let mut response = match Receive::target(request.method(), request.uri().path()) {
             Some(target) => self.guarded(self.receive.answer(request, target, &origin), &origin).await,
-            None => self.routed(request, &origin).await,
+            None => Box::pin(self.routed(request, &origin)).await,
         };
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(request.id = %origin.request_id, http.status = response.status().as_u16(), duration_ms, "answered");

@@ -1,25 +1,27 @@
 //! Transactions of tills: handed in by clients of the seed, and listed whatever their origin.
 //!
 //! Handing in the same transaction again changes nothing and answers what is there, so a till may repeat
-//! what it is not sure of.
+//! what it is not sure of; with other content it is the newer word on it.
 
-use chrono_tz::Tz;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde_json::Value;
 use uuid::Uuid;
-use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::pos_transactions::{self, Filter, IncomingTransaction, PosTransaction};
-use zhilian_sync_store::record_batches::{Batch, StoreMap};
-use zhilian_sync_store::{Currency, SyncStatus, SystemId, SystemType, TransactionType, audit_logs};
+use zhilian_sync_store::record_batches::Batch;
+use zhilian_sync_store::records_handed_in::{HandedIn, Undated};
+use zhilian_sync_store::{StoreError, SyncStatus, SystemId, SystemType, TransactionType, Tx};
 
+use super::Tag;
+use super::access::in_scope;
 use super::answer::{Answer, Found};
+use super::batch::{BatchAnswer, BatchBody};
 use super::body::{Body, request_body};
 use super::caller::Caller;
+use super::handing_in::{self, Amounts, HandIn, Handed, list_text, phone_of};
 use super::page::{Limit, Page, Wanted};
-use super::problem::{FieldError, Problem};
+use super::problem::Problem;
 use super::values::{Choice, Fields, Json, LocalTime, Money, Text, Time};
-use super::{Tag, systems};
 use crate::app::App;
 
 /// The operations of this file.
@@ -131,7 +133,8 @@ impl TransactionAnswer {
 impl Pos {
     /// Hand in a transaction
     ///
-    /// Repeating it changes nothing and answers the transaction that is there.
+    /// Repeating it changes nothing and answers the transaction that is there; other content under the same id
+    /// takes its place.
     #[oai(
         path = "/integrations/pos/:system_id/transactions",
         method = "post",
@@ -145,36 +148,47 @@ impl Pos {
         body: Body<NewTransaction>,
     ) -> Result<Found<TransactionAnswer>, Problem> {
         let context = self.0.context();
-        let system = systems::visible(context, &caller, system_id.0).await?;
-        if system.system_type != SystemType::Pos {
-            let detail =
-                format!("system `{}` is of type `{}`; expected `pos`", system.name, system.system_type);
-            return Err(Problem::bad_request("wrong_system_type", detail));
-        }
-        let store = &context.store;
-        let now = store.clock().now();
-        let incoming = incoming(&system, body.value, body.raw, now)?;
-        let stores = StoreMap { by_shop: system.store_map.0.clone(), default: system.store_id.clone() };
-        let batch = Batch {
-            system_id: system.id,
-            stores: &stores,
-            sync_log_id: None,
-            observed_at: now,
-            clock: store.clock(),
-            force: false,
-        };
-        let mut tx = store.begin().await?;
-        let (row, is_new) = pos_transactions::insert_one(&mut tx, batch, incoming).await?;
-        if is_new {
-            let id = row.id.to_string();
-            let mut entry = caller.audit("transaction.create", "pos_transaction", &id);
-            entry.store_id = row.store_id.as_deref();
-            audit_logs::insert(&mut tx, store.clock(), entry).await?;
-        }
-        tx.commit().await?;
-        let mut answer = TransactionAnswer::new(row);
-        answer.ignored_fields = (!body.ignored_fields.is_empty()).then_some(body.ignored_fields);
+        let ignored = body.ignored_fields.clone();
+        let id = handing_in::one(context, &caller, system_id.0, body).await?;
+        let mut answer = TransactionAnswer::new(pos_transactions::get(&context.store, id).await?);
+        answer.ignored_fields = (!ignored.is_empty()).then_some(ignored);
         Ok(Answer(answer))
+    }
+
+    /// Hand in many transactions
+    ///
+    /// Each is answered on its own: the good ones are stored, the others explained.
+    #[oai(
+        path = "/integrations/pos/:system_id/transactions/batch",
+        method = "post",
+        operation_id = "create_transactions",
+        tag = "Tag::Pos"
+    )]
+    async fn create_transactions(
+        &self,
+        caller: Caller,
+        system_id: Path<Uuid>,
+        body: BatchBody<NewTransaction>,
+    ) -> Result<Found<BatchAnswer>, Problem> {
+        handing_in::many(self.0.context(), &caller, system_id.0, body).await.map(Answer)
+    }
+
+    /// Show a transaction
+    #[oai(
+        path = "/integrations/pos/transactions/:record_id",
+        method = "get",
+        operation_id = "show_transaction",
+        tag = "Tag::Pos"
+    )]
+    async fn show_transaction(
+        &self,
+        caller: Caller,
+        record_id: Path<Uuid>,
+    ) -> Result<Found<TransactionAnswer>, Problem> {
+        let row = pos_transactions::get(self.0.store(), record_id.0).await?;
+        let is_there = in_scope(caller.scope(), row.store_id.as_deref()) && row.deleted_at.is_none();
+        let gone = || Problem::not_found(format_args!("transaction `{}`", record_id.0));
+        if is_there { Ok(Answer(TransactionAnswer::new(row))) } else { Err(gone()) }
     }
 
     /// List transactions
@@ -184,12 +198,18 @@ impl Pos {
         operation_id = "list_transactions",
         tag = "Tag::Pos"
     )]
+    #[expect(clippy::too_many_arguments, reason = "a parameter of the request is one of the function")]
     async fn list_transactions(
         &self,
         caller: Caller,
         store_id: Query<Option<Text<64>>>,
         system_id: Query<Option<Uuid>>,
         sync_status: Query<Option<Choice<SyncStatus>>>,
+        #[oai(name = "type")] transaction_type: Query<Option<Choice<TransactionType>>>,
+        from: Query<Option<Time>>,
+        to: Query<Option<Time>>,
+        order_number: Query<Option<Text<200>>>,
+        phone: Query<Option<Text<64>>>,
         limit: Query<Option<Limit>>,
         cursor: Query<Option<String>>,
     ) -> Result<Page<TransactionAnswer>, Problem> {
@@ -199,6 +219,11 @@ impl Pos {
             store_id: store_id.0.as_ref().map(|text| text.0.as_str()),
             system_id: system_id.0.map(SystemId),
             sync_status: sync_status.0.map(|choice| choice.0),
+            transaction_type: transaction_type.0.map(|choice| choice.0),
+            from: from.0.map(|time| time.0),
+            to: to.0.map(|time| time.0),
+            order_number: order_number.0.as_ref().map(|text| text.0.as_str()),
+            phone: phone.0.as_ref().map(|text| text.0.as_str()),
             before: wanted.after,
             limit: u32::try_from(wanted.rows()).unwrap_or(u32::MAX),
         };
@@ -208,57 +233,53 @@ impl Pos {
     }
 }
 
-/// The body as a record of this system.
-fn incoming(
-    system: &ExternalSystem,
-    new: NewTransaction,
-    raw: String,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Result<IncomingTransaction, Problem> {
-    let mut errors = Vec::new();
-    let currency = match new.currency.map(|text| text.0.parse::<Currency>()) {
-        None => system.currency,
-        Some(Ok(currency)) => currency,
-        Some(Err(error)) => return Err(Problem::invalid_field("currency", error.to_string())),
-    };
-    let mut amount =
-        |field: &str, money: Option<Money>| match money.map_or(Ok(0), |money| money.minor(currency)) {
-            Ok(minor) => minor,
-            Err(error) => {
-                errors.push(FieldError { field: field.to_owned(), detail: error.to_string() });
-                0
-            }
-        };
-    let (subtotal, tax) = (amount("subtotal", new.subtotal), amount("tax", new.tax));
-    let (discount, total) = (amount("discount", new.discount), amount("total", new.total));
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
+impl HandIn for NewTransaction {
+    type Incoming = Undated<IncomingTransaction>;
+
+    const SYSTEM_TYPE: SystemType = SystemType::Pos;
+    const ID_FIELD: &'static str = "transaction_id";
+    const ENTITY: &'static str = "pos_transaction";
+    const ACTIONS: [&'static str; 3] = ["transaction.create", "transaction.update", "transaction.batch"];
+
+    fn external_id(&self) -> &str {
+        &self.transaction_id.0
     }
-    let zone: Tz = system.timezone.parse().unwrap_or(Tz::UTC);
-    let phone = new.customer.as_ref().and_then(|customer| match customer.0.get("phone") {
-        Some(Value::String(phone)) if !phone.is_empty() => Some(phone.clone()),
-        _ => None,
-    });
-    let items =
-        new.items.map(|items| Value::Array(items.into_iter().map(|item| Value::Object(item.0)).collect()));
-    Ok(IncomingTransaction {
-        external_id: new.transaction_id.0,
-        order_number: new.order_number.map(|text| text.0),
-        transaction_type: new.transaction_type.map_or(TransactionType::Sale, |choice| choice.0),
-        currency,
-        subtotal,
-        tax,
-        discount,
-        total,
-        payment_method: new.payment_method.map(|text| text.0),
-        items: items.map(|items| items.to_string()),
-        customer: new.customer.map(|customer| Value::Object(customer.0).to_string()),
-        customer_phone: phone,
-        shop: None,
-        occurred_at: new.transaction_time.map_or(now, |time| time.in_zone(zone)),
-        version_at: None,
-        observed_at: None,
-        deleted: false,
-        raw,
-    })
+
+    fn incoming(self, of: &Handed<'_>, raw: String) -> Result<Self::Incoming, Problem> {
+        let currency = of.currency(self.currency)?;
+        let mut amounts = Amounts::of(currency);
+        let (subtotal, tax) = (amounts.minor("subtotal", self.subtotal), amounts.minor("tax", self.tax));
+        let (discount, total) =
+            (amounts.minor("discount", self.discount), amounts.minor("total", self.total));
+        amounts.finish()?;
+        let record = IncomingTransaction {
+            external_id: self.transaction_id.0,
+            order_number: self.order_number.map(|text| text.0),
+            transaction_type: self.transaction_type.map_or(TransactionType::Sale, |choice| choice.0),
+            currency,
+            subtotal,
+            tax,
+            discount,
+            total,
+            payment_method: self.payment_method.map(|text| text.0),
+            items: list_text(self.items),
+            customer_phone: phone_of(self.customer.as_ref().map(|customer| &customer.0)),
+            customer: self.customer.map(|customer| Value::Object(customer.0).to_string()),
+            shop: None,
+            occurred_at: of.time(self.transaction_time).unwrap_or(of.now),
+            version_at: None,
+            observed_at: None,
+            deleted: false,
+            raw,
+        };
+        Ok(Undated { record, undated: self.transaction_time.is_none() })
+    }
+
+    async fn write(
+        tx: &mut Tx,
+        batch: Batch<'_>,
+        records: Vec<Self::Incoming>,
+    ) -> Result<Vec<HandedIn>, StoreError> {
+        pos_transactions::hand_in(tx, batch, records).await
+    }
 }

@@ -69,6 +69,21 @@ impl Problem {
         Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after_secs: None, allow: None }
     }
 
+    /// The code, for programs.
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What happened and what to do, for people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Every wrong field, where fields are wrong.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
     /// The request cannot be understood.
     pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)

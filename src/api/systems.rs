@@ -21,7 +21,7 @@ use super::page::{Limit, Page, Wanted};
 use super::problem::Problem;
 use super::runs::{RunAnswer, StartedAnswer};
 use super::session::Success;
-use super::values::{Choice, Named as _, Text, Time};
+use super::values::{Choice, Flag, Named as _, Text, Time};
 use crate::app::App;
 
 use answer::SystemAnswer;
@@ -240,10 +240,10 @@ impl Systems {
         &self,
         caller: Caller,
         system_id: Path<Uuid>,
-        wait: Query<Option<String>>,
+        wait: Query<Option<Flag>>,
     ) -> Result<Either<Found<TestAnswer>, Answer<202, RunAnswer>>, Problem> {
         let system = visible(self.0.context(), &caller, system_id.0).await?;
-        let wait = !matches!(wait.0.as_deref(), Some("0" | "false"));
+        let wait = wait.0.is_none_or(|wait| wait.0);
         testing::test(&self.0, &caller, &system, wait).await
     }
 

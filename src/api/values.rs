@@ -15,11 +15,19 @@ use serde_json::{Map, Number, Value};
 use zhilian_sync_store::money::{self, MoneyError};
 use zhilian_sync_store::webhook_events::{AcceptedBy, EventResult, WebhookState};
 use zhilian_sync_store::{
-    Currency, Lane, Role, SyncStatus, SystemStatus, SystemType, TransactionType, Trigger,
+    Currency, Lane, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType,
+    TransactionType, Trigger,
 };
 
 /// The longest secret that is accepted; a PEM key of 4096 bits has some 3300 characters.
 const SECRET_CHARS_MAX: usize = 16_384;
+
+/// A text that is not blank and holds no U+0000, for the document.
+const NOT_BLANK: &str = r"^[^\x00]*[^\s\x00][^\x00]*$";
+/// The years of a time that is accepted, for the document: both databases hold these, and so does every client.
+const YEARS: &str = r"^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-";
+/// A time without a zone, for the document. Days that few months have are left to the reader.
+const WALL_TIME: &str = r"^(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
 
 /// What poem-openapi wants to know of a type that is written inline.
 macro_rules! inline_type {
@@ -55,6 +63,7 @@ pub struct Text<const MAX: usize>(pub String);
 inline_type!([const MAX: usize] Text<MAX>, "text", MetaSchema {
     min_length: Some(1),
     max_length: Some(MAX),
+    pattern: Some(NOT_BLANK.to_owned()),
     ..MetaSchema::new("string")
 });
 
@@ -116,11 +125,21 @@ impl ParseFromJSON for SecretText {
     }
 }
 
-/// Yes or no; `"true"` and `1` are neither.
+/// Yes or no. In a body `"true"` and `1` are neither; in a query `1` and `0` are both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flag(pub bool);
 
 inline_type!([] Flag, "flag", MetaSchema::new("boolean"));
+
+impl ParseFromParameter for Flag {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        match value {
+            "true" | "1" => Ok(Self(true)),
+            "false" | "0" => Ok(Self(false)),
+            _ => Err(ParseError::custom("is neither `true` nor `false`")),
+        }
+    }
+}
 
 impl ParseFromJSON for Flag {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
@@ -171,7 +190,11 @@ impl<const MIN: i64, const MAX: i64> ParseFromParameter for Whole<MIN, MAX> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time(pub DateTime<Utc>);
 
-inline_type!([] Time, "time", MetaSchema::new_with_format("string", "date-time"));
+inline_type!([] Time, "time", instant());
+
+fn instant() -> MetaSchema {
+    MetaSchema { pattern: Some(YEARS.to_owned()), ..MetaSchema::new_with_format("string", "date-time") }
+}
 
 impl From<DateTime<Utc>> for Time {
     fn from(at: DateTime<Utc>) -> Self {
@@ -211,7 +234,10 @@ pub enum LocalTime {
 
 inline_type!([] LocalTime, "local_time", MetaSchema {
     example: Some(Value::String("2024-02-15T10:00:00".to_owned())),
-    ..MetaSchema::new_with_format("string", "date-time")
+    any_of: [instant(), MetaSchema { pattern: Some(WALL_TIME.to_owned()), ..MetaSchema::new("string") }]
+        .map(|schema| MetaSchemaRef::Inline(Box::new(schema)))
+        .to_vec(),
+    ..MetaSchema::new("string")
 });
 
 impl LocalTime {
@@ -382,6 +408,8 @@ named! {
     Lane = "lane",
     Role = "role",
     TransactionType = "transaction_type",
+    SupplierOrderType = "supplier_order_type",
+    SupplierOrderStatus = "supplier_order_status",
     WebhookState = "webhook_state",
     AcceptedBy = "accepted_by",
     EventResult = "webhook_result",

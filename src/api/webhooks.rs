@@ -19,7 +19,7 @@ use super::page::{Limit, Page};
 use super::problem::Problem;
 use super::runs::RunAnswer;
 use super::systems;
-use super::values::{Choice, Text, Time};
+use super::values::{Choice, Flag, Text, Time};
 use crate::app::App;
 
 use answer::{EventAnswer, EventDetail};
@@ -82,9 +82,9 @@ impl Webhooks {
         &self,
         caller: Caller,
         event_id: Path<Uuid>,
-        payload: Query<Option<bool>>,
+        payload: Query<Option<Flag>>,
     ) -> Result<Found<EventDetail>, Problem> {
-        let payload = payload.0.unwrap_or(false);
+        let payload = payload.0.is_some_and(|payload| payload.0);
         events::show(self.0.context(), &caller, event_id.0, payload).await.map(Answer)
     }
 

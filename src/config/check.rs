@@ -135,6 +135,7 @@ fn check_counts(settings: &Settings, wrong: &mut Wrong) {
         ("server.request_timeout_secs", server.request_timeout_secs, 1, 3600),
         ("server.drain_secs", server.drain_secs, 0, 3600),
         ("server.body_bytes_max", server.body_bytes_max as u64, 1024, 64 << 20),
+        ("server.batch_bytes_max", server.batch_bytes_max as u64, 1024, 256 << 20),
         ("server.test_waiters_max", server.test_waiters_max as u64, 1, 10_000),
         ("database.connections_max", settings.database.connections_max.into(), 2, 1000),
         ("database.acquire_timeout_secs", settings.database.acquire_timeout_secs, 1, 600),

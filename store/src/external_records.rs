@@ -4,6 +4,8 @@
 //! as JSON. Which version of a record wins is told in [`crate::record_batches`], how a webhook changes a
 //! status alone in [`crate::record_patches`].
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
@@ -11,26 +13,31 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::ids::{RunId, SystemId};
 use crate::money::Currency;
-use crate::pool::{Store, Tx};
+use crate::on_tx;
+use crate::pool::Tx;
 use crate::record_batches::{
-    self, Batch, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, Upserted, check_id,
-    check_time, clean, clean_option,
+    self, Batch, ChangedRow, ContentHash, EXTERNAL_ID_BYTES_MAX, Key, NewRow, RecordKey, RecordTable,
+    RefusedRecord, RowThere, Upserted, check_id, check_time, clean, clean_option,
 };
+use crate::records_handed_in::{self, HandedIn};
 use crate::text_enum::SyncStatus;
-use crate::{on_read, on_tx};
 
-/// The most records that one list holds: a page of 500, and the one more that tells whether there is a
-/// next page.
-pub const PAGE_MAX: u32 = 501;
+mod list;
+
+pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, get, list, tally};
+
+#[cfg(feature = "testing")]
+pub(crate) use list::STATEMENTS;
 
 const HEAD: &str = "
     INSERT INTO external_records (id, system_id, store_id, stream, external_id, status, currency, amount,
-        occurred_at, data, sync_status, version_at, observed_at, content_hash, sync_log_id, raw, created_at,
-        updated_at, deleted_at) ";
+        occurred_at, number, customer_phone, data, sync_status, version_at, observed_at, content_hash,
+        sync_log_id, raw, created_at, updated_at, deleted_at) ";
 const OVERWRITE: &str = "
     ON CONFLICT (system_id, stream, external_id) DO UPDATE SET
         store_id = excluded.store_id, currency = excluded.currency, amount = excluded.amount,
-        occurred_at = excluded.occurred_at, data = excluded.data,
+        occurred_at = excluded.occurred_at, number = excluded.number,
+        customer_phone = excluded.customer_phone, data = excluded.data,
         sync_status = excluded.sync_status, version_at = excluded.version_at,
         observed_at = excluded.observed_at, content_hash = excluded.content_hash,
         sync_log_id = excluded.sync_log_id, raw = excluded.raw, updated_at = excluded.updated_at,
@@ -51,8 +58,9 @@ const IF_NEWER: &str = ",
 const FORCED: &str = ",
         status = excluded.status, status_version_at = NULL, status_observed_at = NULL";
 
-/// The keys of the rows that changed.
-const CHANGED: &str = " RETURNING stream, external_id";
+/// The keys and ids of the rows that changed.
+const CHANGED: &str = " RETURNING stream, external_id, id";
+const THERE: &str = "SELECT stream, external_id, id, occurred_at FROM external_records WHERE system_id = ";
 
 const RAISE_HEAD: &str = "
     UPDATE external_records SET version_at = seen.column4, observed_at = seen.column5 FROM (";
@@ -62,23 +70,6 @@ const RAISE_TAIL: &str = ") AS seen
       AND external_records.content_hash = seen.column3
       AND external_records.version_at < seen.column4
       AND external_records.system_id = ";
-
-pub(crate) const FIND: &str = "SELECT * FROM external_records WHERE id = $1";
-pub(crate) const FIND_BY_EXTERNAL_ID: &str =
-    "SELECT * FROM external_records WHERE system_id = $1 AND stream = $2 AND external_id = $3";
-pub(crate) const TALLY: &str = "
-    SELECT COUNT(*) AS count, COUNT(DISTINCT external_id) AS distinct_ids,
-           CAST(COALESCE(SUM(amount), 0) AS BIGINT) AS amount
-    FROM external_records WHERE system_id = $1 AND stream = $2 AND deleted_at IS NULL";
-const LIST: &str = "SELECT * FROM external_records WHERE deleted_at IS NULL AND stream = ";
-
-/// Every fixed statement of this table, by name.
-#[cfg(feature = "testing")]
-pub(crate) const STATEMENTS: &[(&str, &str)] = &[
-    ("external_records::FIND", FIND),
-    ("external_records::FIND_BY_EXTERNAL_ID", FIND_BY_EXTERNAL_ID),
-    ("external_records::TALLY", TALLY),
-];
 
 /// One record of a stream that has no table of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +122,10 @@ pub struct ExternalRecord {
     pub amount: Option<i64>,
     /// When it took place.
     pub occurred_at: Option<DateTime<Utc>>,
+    /// The number that people know it by, if its fields name one.
+    pub number: Option<String>,
+    /// The customer's telephone number, if its fields name one.
+    pub customer_phone: Option<String>,
     /// The mapped fields as JSON text.
     pub data: String,
     /// Whether it is in step with its vendor.
@@ -172,6 +167,7 @@ impl ExternalRecord {
                 return Err(record_batches::refuse(key, reason, &new.raw));
             }
         };
+        let (number, customer_phone) = looked_up_by(&new.data);
         let now = batch.clock.now();
         let observed_at = new.observed_at.unwrap_or(batch.observed_at).trunc_subsecs(3);
         let mut row = Self {
@@ -184,6 +180,8 @@ impl ExternalRecord {
             currency: new.currency,
             amount: new.amount,
             occurred_at,
+            number: clean_option(number),
+            customer_phone: clean_option(customer_phone),
             data: clean(new.data),
             sync_status: SyncStatus::Success,
             version_at: version_at.unwrap_or(observed_at),
@@ -217,7 +215,31 @@ impl ExternalRecord {
     }
 }
 
+/// Fields under which people know a record, by the names that mappings give them.
+#[derive(serde::Deserialize)]
+struct LookedUpBy<'a> {
+    #[serde(borrow, default, alias = "order_number", alias = "document_number", alias = "number")]
+    reservation_number: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    customer_phone: Option<Cow<'a, str>>,
+}
+
+/// The number and the telephone number among the mapped fields. What is not text is no such thing, and fields
+/// that cannot be read are kept all the same.
+fn looked_up_by(data: &str) -> (Option<String>, Option<String>) {
+    let Ok(found) = serde_json::from_str::<LookedUpBy<'_>>(data) else {
+        return (None, None);
+    };
+    let fit = |text: Option<Cow<'_, str>>| {
+        text.map(Cow::into_owned).filter(|text| !text.is_empty() && text.len() <= EXTERNAL_ID_BYTES_MAX)
+    };
+    (fit(found.reservation_number), fit(found.customer_phone))
+}
+
 impl NewRow for ExternalRecord {
+    fn id(&self) -> Uuid {
+        self.id
+    }
     fn key(&self) -> Key<'_> {
         Key { stream: &self.stream, external_id: &self.external_id }
     }
@@ -244,6 +266,8 @@ macro_rules! insert_rows {
                 .push_bind(row.currency)
                 .push_bind(row.amount)
                 .push_bind(row.occurred_at)
+                .push_bind(row.number.as_deref())
+                .push_bind(row.customer_phone.as_deref())
                 .push_bind(row.data.as_str())
                 .push_bind(row.sync_status)
                 .push_bind(row.version_at)
@@ -270,7 +294,7 @@ impl RecordTable for Table {
         tx: &mut Tx,
         batch: &Batch<'_>,
         rows: &[ExternalRecord],
-    ) -> Result<Vec<RecordKey>, StoreError> {
+    ) -> Result<Vec<ChangedRow>, StoreError> {
         // Not persistent: every number of rows is a text of its own, and keeping them prepared would
         // cost each connection megabytes.
         Ok(on_tx!(tx, |ex| {
@@ -294,6 +318,22 @@ impl RecordTable for Table {
             });
             query.push(RAISE_TAIL).push_bind(batch.system_id);
             query.build().persistent(false).execute(ex).await.map(drop)
+        })?)
+    }
+
+    async fn there(
+        tx: &mut Tx,
+        system_id: SystemId,
+        keys: &[RecordKey],
+    ) -> Result<Vec<RowThere>, StoreError> {
+        Ok(on_tx!(tx, |ex| {
+            let mut query = QueryBuilder::new(THERE);
+            query.push_bind(system_id).push(" AND (stream, external_id) IN (");
+            query.push_values(keys, |mut values, (stream, external_id)| {
+                values.push_bind(stream.as_str()).push_bind(external_id.as_str());
+            });
+            query.push(")");
+            query.build_query_as().persistent(false).fetch_all(ex).await
         })?)
     }
 }
@@ -346,88 +386,12 @@ pub async fn upsert_batch_isolating(
     Ok((upserted, impossible))
 }
 
-/// The record of this id, tombstones included.
-pub async fn get(store: &Store, id: Uuid) -> Result<ExternalRecord, StoreError> {
-    let found: Option<ExternalRecord> =
-        on_read!(store, |ex| sqlx::query_as(FIND).bind(id).fetch_optional(ex).await)?;
-    found.ok_or_else(|| StoreError::NotFound(format!("record `{id}`")))
-}
-
-/// The record that a system calls by this id in a stream, tombstones included.
-pub async fn find_by_external_id(
-    store: &Store,
-    system: SystemId,
-    stream: &str,
-    external_id: &str,
-) -> Result<Option<ExternalRecord>, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(FIND_BY_EXTERNAL_ID)
-        .bind(system)
-        .bind(stream)
-        .bind(external_id)
-        .fetch_optional(ex)
-        .await)?)
-}
-
-/// Which records a list holds.
-#[derive(Debug, Clone, Copy)]
-pub struct Filter<'a> {
-    /// Only this stream.
-    pub stream: &'a str,
-    /// The only store that the caller may see.
-    pub scope: Option<&'a str>,
-    /// Only this store.
-    pub store_id: Option<&'a str>,
-    /// Only this system.
-    pub system_id: Option<SystemId>,
-    /// Only those after this one in the list: its `occurred_at` and id.
-    pub before: Option<(Option<DateTime<Utc>>, Uuid)>,
-    /// How many, at most [`PAGE_MAX`].
-    pub limit: u32,
-}
-
-macro_rules! list_body {
-    ($filter:expr, $executor:expr) => {{
-        let mut query = QueryBuilder::new(LIST);
-        query.push_bind($filter.stream);
-        for store_id in [$filter.scope, $filter.store_id].into_iter().flatten() {
-            query.push(" AND store_id = ").push_bind(store_id);
-        }
-        if let Some(system_id) = $filter.system_id {
-            query.push(" AND system_id = ").push_bind(system_id);
-        }
-        match $filter.before {
-            None => {}
-            Some((Some(at), id)) => {
-                query.push(" AND ((occurred_at, id) < (").push_bind(at).push(", ").push_bind(id);
-                query.push(") OR occurred_at IS NULL)");
-            }
-            Some((None, id)) => {
-                query.push(" AND occurred_at IS NULL AND id < ").push_bind(id);
-            }
-        }
-        query.push(" ORDER BY occurred_at DESC NULLS LAST, id DESC LIMIT ");
-        query.push_bind(i64::from($filter.limit.min(PAGE_MAX)));
-        query.build_query_as().fetch_all($executor).await
-    }};
-}
-
-/// The newest records of a stream that are not gone; those without a time come last.
-pub async fn list(store: &Store, filter: &Filter<'_>) -> Result<Vec<ExternalRecord>, StoreError> {
-    Ok(on_read!(store, |ex| list_body!(filter, ex))?)
-}
-
-/// What a stream of a system holds, as it is stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct Tally {
-    /// Rows that are not gone.
-    pub count: i64,
-    /// Different ids among them; fewer than rows would mean that something was doubled.
-    pub distinct_ids: i64,
-    /// The sum of their amounts, in minor units.
-    pub amount: i64,
-}
-
-/// Counts what a stream of a system holds, to compare it with the vendor's own ledger.
-pub async fn tally(store: &Store, system: SystemId, stream: &str) -> Result<Tally, StoreError> {
-    Ok(on_read!(store, |ex| sqlx::query_as(TALLY).bind(system).bind(stream).fetch_one(ex).await)?)
+/// Writes records that a client hands in, and answers each in the order they were given.
+pub async fn hand_in(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    records: Vec<IncomingRecord>,
+) -> Result<Vec<HandedIn>, StoreError> {
+    let prepared = records.into_iter().map(|record| ExternalRecord::prepare(&batch, record)).collect();
+    records_handed_in::hand_in::<Table>(tx, &batch, prepared).await
 }

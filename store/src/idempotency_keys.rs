@@ -1,8 +1,8 @@
 //! The table `idempotency_keys`: the answer of a POST, given again to whoever repeats it.
 //!
-//! The key is taken, the work done and the answer kept in one transaction. So a request that dies
-//! half-way leaves no key behind, and of two at once the second waits and then reads the first one's
-//! answer.
+//! A key is taken for a short time ([`begin`]), the work is done, and the answer kept beside it for long
+//! ([`finish`]), or the key given up ([`release`]). Whoever dies in between leaves a key that expires soon. The
+//! moment at which it was taken is the fence: an answer that comes after another has taken the key is not kept.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -23,8 +23,11 @@ pub(crate) const BEGIN: &str = "
     WHERE idempotency_keys.expires_at <= excluded.created_at
     RETURNING *";
 pub(crate) const FIND: &str = "SELECT * FROM idempotency_keys WHERE scope = $1 AND key = $2";
-pub(crate) const FINISH: &str =
-    "UPDATE idempotency_keys SET status = $3, response = $4 WHERE scope = $1 AND key = $2 AND status IS NULL";
+pub(crate) const FINISH: &str = "
+    UPDATE idempotency_keys SET status = $4, response = $5, expires_at = $6
+    WHERE scope = $1 AND key = $2 AND created_at = $3 AND status IS NULL";
+pub(crate) const RELEASE: &str = "
+    DELETE FROM idempotency_keys WHERE scope = $1 AND key = $2 AND created_at = $3 AND status IS NULL";
 pub(crate) const PURGE: &str = "
     DELETE FROM idempotency_keys WHERE expires_at <= $1 AND (scope, key) IN
         (SELECT scope, key FROM idempotency_keys WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
@@ -35,6 +38,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("idempotency_keys::BEGIN", BEGIN),
     ("idempotency_keys::FIND", FIND),
     ("idempotency_keys::FINISH", FINISH),
+    ("idempotency_keys::RELEASE", RELEASE),
     ("idempotency_keys::PURGE", PURGE),
 ];
 
@@ -60,8 +64,8 @@ pub struct IdempotencyKey {
 /// What a key says about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begun {
-    /// It is the first: do the work, then [`finish`].
-    New,
+    /// It is the first, as of this moment: do the work, then [`finish`] or [`release`].
+    New(DateTime<Utc>),
     /// It was answered before: give this answer.
     Answered {
         /// The status of the answer.
@@ -87,7 +91,14 @@ pub struct Request<'a> {
 }
 
 /// Takes a key for `ttl`, or says what it was taken for.
-pub async fn begin(
+pub async fn begin(store: &Store, request: Request<'_>, ttl: TimeDelta) -> Result<Begun, StoreError> {
+    let mut tx = store.begin().await?;
+    let begun = begin_within(&mut tx, store.clock(), request, ttl).await?;
+    tx.commit().await?;
+    Ok(begun)
+}
+
+async fn begin_within(
     tx: &mut Tx,
     clock: &Clock,
     request: Request<'_>,
@@ -102,8 +113,8 @@ pub async fn begin(
         .bind(now + ttl)
         .fetch_optional(ex)
         .await)?;
-    if taken.is_some() {
-        return Ok(Begun::New);
+    if let Some(taken) = taken {
+        return Ok(Begun::New(taken.created_at));
     }
     let there: IdempotencyKey =
         on_tx!(tx, |ex| sqlx::query_as(FIND).bind(request.scope).bind(request.key).fetch_one(ex).await)?;
@@ -116,27 +127,48 @@ pub async fn begin(
     })
 }
 
-/// Keeps the answer of a request whose key was taken.
+/// An answer to keep.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// The status.
+    pub status: i64,
+    /// The body.
+    pub response: &'a str,
+    /// For how long.
+    pub ttl: TimeDelta,
+}
+
+/// Keeps the answer of a request whose key was taken at `begun_at`; `false` if somebody else has the key now.
 pub async fn finish(
-    tx: &mut Tx,
-    scope: &str,
-    key: &str,
-    status: i64,
-    response: &str,
-) -> Result<(), StoreError> {
-    let kept = on_tx!(tx, |ex| sqlx::query(FINISH)
-        .bind(scope)
-        .bind(key)
-        .bind(status)
-        .bind(response)
+    store: &Store,
+    request: Request<'_>,
+    begun_at: DateTime<Utc>,
+    kept: Kept<'_>,
+) -> Result<bool, StoreError> {
+    let expires_at = store.clock().now() + kept.ttl;
+    let rows = on_write!(store, |ex| sqlx::query(FINISH)
+        .bind(request.scope)
+        .bind(request.key)
+        .bind(begun_at)
+        .bind(kept.status)
+        .bind(kept.response)
+        .bind(expires_at)
         .execute(ex)
         .await
         .map(|done| done.rows_affected()))?;
-    if kept == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::NotFound(format!("an unanswered request with the idempotency key `{key}`")))
-    }
+    Ok(rows == 1)
+}
+
+/// Gives up a key that was taken at `begun_at` and has no answer.
+pub async fn release(store: &Store, request: Request<'_>, begun_at: DateTime<Utc>) -> Result<(), StoreError> {
+    on_write!(store, |ex| sqlx::query(RELEASE)
+        .bind(request.scope)
+        .bind(request.key)
+        .bind(begun_at)
+        .execute(ex)
+        .await
+        .map(drop))?;
+    Ok(())
 }
 
 /// The key as it stands, expired or not.

@@ -27,6 +27,7 @@ pub mod member_syncs;
 pub mod pos_transactions;
 pub mod record_batches;
 pub mod record_patches;
+pub mod records_handed_in;
 pub mod supplier_orders;
 pub mod sync_cursors;
 pub mod sync_failures;

@@ -22,8 +22,8 @@ use crate::money::Currency;
 use crate::on_tx;
 use crate::pool::Tx;
 use crate::record_batches::{
-    self, Batch, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, Upserted, check_id,
-    check_time, clean, clean_option,
+    self, Batch, ChangedRow, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, RowThere, Upserted,
+    check_id, check_time, clean, clean_option,
 };
 use crate::text_enum::{MemberConflict, MemberOrigin, SyncStatus};
 
@@ -69,8 +69,10 @@ const IF_OURS_OR_NEWER: &str = concat!("\n    WHERE member_syncs.origin = 'ours'
 const IF_VENDORS_AND_NEWER: &str = concat!("\n    WHERE member_syncs.origin = 'vendor' AND ", newer!());
 /// A replay passes over versions, not over the rule.
 const IF_VENDORS: &str = "\n    WHERE member_syncs.origin = 'vendor'";
-/// The keys of the rows that changed.
-const CHANGED: &str = " RETURNING '' AS stream, member_id";
+/// The keys and ids of the rows that changed.
+const CHANGED: &str = " RETURNING '' AS stream, member_id, id";
+const THERE: &str =
+    "SELECT '' AS stream, member_id, id, last_activity FROM member_syncs WHERE system_id = ";
 
 const RAISE_HEAD: &str = "
     UPDATE member_syncs SET version_at = seen.column3, observed_at = seen.column4 FROM (";
@@ -254,6 +256,9 @@ struct Told {
 }
 
 impl NewRow for Told {
+    fn id(&self) -> Uuid {
+        self.row.id
+    }
     fn key(&self) -> Key<'_> {
         Key { stream: "", external_id: &self.row.member_id }
     }
@@ -317,7 +322,7 @@ const fn overwritten(rule: MemberConflict, force: bool) -> &'static str {
 impl RecordTable for Table {
     type Row = Told;
 
-    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[Told]) -> Result<Vec<RecordKey>, StoreError> {
+    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[Told]) -> Result<Vec<ChangedRow>, StoreError> {
         let rule = rows.first().map_or(MemberConflict::Newest, |told| told.rule);
         // Not persistent: every number of rows is a text of its own, and keeping them prepared would
         // cost each connection megabytes.
@@ -342,6 +347,23 @@ impl RecordTable for Table {
             query.build().persistent(false).execute(ex).await.map(drop)
         })?;
         name(tx, batch, rows).await
+    }
+
+    async fn there(
+        tx: &mut Tx,
+        system_id: SystemId,
+        keys: &[RecordKey],
+    ) -> Result<Vec<RowThere>, StoreError> {
+        Ok(on_tx!(tx, |ex| {
+            let mut query = QueryBuilder::new(THERE);
+            query.push_bind(system_id).push(" AND member_id IN (");
+            let mut values = query.separated(", ");
+            for (_, member_id) in keys {
+                values.push_bind(member_id.as_str());
+            }
+            query.push(")");
+            query.build_query_as().persistent(false).fetch_all(ex).await
+        })?)
     }
 }
 

@@ -14,16 +14,16 @@ use crate::money::Currency;
 use crate::on_tx;
 use crate::pool::Tx;
 use crate::record_batches::{
-    self, Batch, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, Upserted, check_id,
-    check_time, clean, clean_option,
+    self, Batch, ChangedRow, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, RowThere,
+    Upserted, check_id, check_time, clean, clean_option,
 };
+use crate::records_handed_in::{self, HandedIn, Undated};
 use crate::text_enum::{SyncStatus, TransactionType};
 
 mod list;
 
 pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, get, list, tally};
 
-use list::FIND_BY_EXTERNAL_ID;
 #[cfg(feature = "testing")]
 pub(crate) use list::STATEMENTS;
 
@@ -56,9 +56,10 @@ const IF_NEWER: &str = ",
             AND pos_transactions.transaction_type <> excluded.transaction_type))";
 const FORCED: &str = ",
         transaction_type = excluded.transaction_type, status_version_at = NULL, status_observed_at = NULL";
-/// The keys of the rows that changed.
-const CHANGED: &str = " RETURNING '' AS stream, pos_transaction_id";
-const UNLESS_THERE: &str = " ON CONFLICT (system_id, pos_transaction_id) DO NOTHING RETURNING *";
+/// The keys and ids of the rows that changed.
+const CHANGED: &str = " RETURNING '' AS stream, pos_transaction_id, id";
+const THERE: &str =
+    "SELECT '' AS stream, pos_transaction_id, id, transaction_time FROM pos_transactions WHERE system_id = ";
 
 const RAISE_HEAD: &str = "
     UPDATE pos_transactions SET version_at = seen.column3, observed_at = seen.column4 FROM (";
@@ -242,6 +243,9 @@ impl PosTransaction {
 }
 
 impl NewRow for PosTransaction {
+    fn id(&self) -> Uuid {
+        self.id
+    }
     fn key(&self) -> Key<'_> {
         Key { stream: "", external_id: &self.pos_transaction_id }
     }
@@ -299,7 +303,7 @@ impl RecordTable for Table {
         tx: &mut Tx,
         batch: &Batch<'_>,
         rows: &[PosTransaction],
-    ) -> Result<Vec<RecordKey>, StoreError> {
+    ) -> Result<Vec<ChangedRow>, StoreError> {
         // Not persistent: every number of rows is a text of its own, and keeping them prepared would
         // cost each connection megabytes.
         Ok(on_tx!(tx, |ex| {
@@ -322,6 +326,23 @@ impl RecordTable for Table {
             });
             query.push(RAISE_TAIL).push_bind(batch.system_id);
             query.build().persistent(false).execute(ex).await.map(drop)
+        })?)
+    }
+
+    async fn there(
+        tx: &mut Tx,
+        system_id: SystemId,
+        keys: &[RecordKey],
+    ) -> Result<Vec<RowThere>, StoreError> {
+        Ok(on_tx!(tx, |ex| {
+            let mut query = QueryBuilder::new(THERE);
+            query.push_bind(system_id).push(" AND pos_transaction_id IN (");
+            let mut values = query.separated(", ");
+            for (_, external_id) in keys {
+                values.push_bind(external_id.as_str());
+            }
+            query.push(")");
+            query.build_query_as().persistent(false).fetch_all(ex).await
         })?)
     }
 }
@@ -370,28 +391,25 @@ pub async fn upsert_batch_isolating(
     Ok((upserted, impossible))
 }
 
-/// Creates a transaction unless the system has one of this id; gives the row that is there now, and
-/// whether it is new.
-pub async fn insert_one(
+/// Writes transactions that a client hands in; answers each in the order they were given.
+///
+/// One that is `undated` tells no time: it keeps the one that is there, and the one it comes with is for a new row.
+pub async fn hand_in(
     tx: &mut Tx,
     batch: Batch<'_>,
-    record: IncomingTransaction,
-) -> Result<(PosTransaction, bool), StoreError> {
-    let row = PosTransaction::prepare(&batch, record).map_err(as_refused)?;
-    let inserted: Option<PosTransaction> = on_tx!(tx, |ex| {
-        let mut query = insert_rows!([&row]);
-        query.push(UNLESS_THERE);
-        query.build_query_as().fetch_optional(ex).await
-    })?;
-    if let Some(inserted) = inserted {
-        return Ok((inserted, true));
-    }
-    let there = on_tx!(tx, |ex| sqlx::query_as(FIND_BY_EXTERNAL_ID)
-        .bind(row.system_id)
-        .bind(row.pos_transaction_id)
-        .fetch_one(ex)
-        .await)?;
-    Ok((there, false))
+    records: Vec<Undated<IncomingTransaction>>,
+) -> Result<Vec<HandedIn>, StoreError> {
+    let key = |record: &IncomingTransaction| (String::new(), record.external_id.clone());
+    let undated = records.iter().filter(|one| one.undated).map(|one| key(&one.record)).collect();
+    let times = records_handed_in::times::<Table>(tx, batch.system_id, undated).await?;
+    let prepared = records.into_iter().map(|Undated { mut record, undated }| {
+        if let Some(at) = times.get(&key(&record)).filter(|_| undated) {
+            record.occurred_at = *at;
+        }
+        PosTransaction::prepare(&batch, record)
+    });
+    let prepared = prepared.collect();
+    records_handed_in::hand_in::<Table>(tx, &batch, prepared).await
 }
 
 fn as_refused(refused: RefusedRecord) -> StoreError {

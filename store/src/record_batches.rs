@@ -25,12 +25,14 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, SubsecRound, Utc};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::ids::{RunId, SystemId};
 use crate::on_tx;
 use crate::pool::Tx;
+use crate::text_enum::SyncStatus;
 
 /// The longest id of a record: `PostgreSQL` cannot index texts of more than about 2,700 bytes, and
 /// nobody's order numbers come near this.
@@ -114,8 +116,16 @@ pub(crate) struct Key<'a> {
 /// vendor's id of it.
 pub type RecordKey = (String, String);
 
+/// What a statement says of a row that it wrote: its stream, the vendor's id, and our own.
+pub(crate) type ChangedRow = (String, String, Uuid);
+
+/// A row that is there, as [`RecordTable::there`] finds it: its key, our id, and when it took place.
+pub(crate) type RowThere = (String, String, Uuid, Option<DateTime<Utc>>);
+
 /// A row as it is about to be written.
 pub(crate) trait NewRow: Send + Sync {
+    /// Our id, if the row is new.
+    fn id(&self) -> Uuid;
     fn key(&self) -> Key<'_>;
     /// What decides which of two readings of a record wins: its version, then its observation.
     fn version(&self) -> (DateTime<Utc>, DateTime<Utc>);
@@ -131,7 +141,7 @@ pub(crate) trait RecordTable {
         tx: &mut Tx,
         batch: &Batch<'_>,
         rows: &[Self::Row],
-    ) -> impl Future<Output = Result<Vec<RecordKey>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<ChangedRow>, StoreError>> + Send;
 
     /// Notes the newer versions of rows whose content is the same.
     fn raise(
@@ -139,6 +149,13 @@ pub(crate) trait RecordTable {
         batch: &Batch<'_>,
         rows: &[Self::Row],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The rows of a system that are there for some keys.
+    fn there(
+        tx: &mut Tx,
+        system_id: SystemId,
+        keys: &[RecordKey],
+    ) -> impl Future<Output = Result<Vec<RowThere>, StoreError>> + Send;
 }
 
 /// Writes rows; one that the database refuses fails them all.
@@ -161,7 +178,8 @@ pub(crate) async fn upsert_telling<T: RecordTable>(
     let rows = newest_by_key(rows);
     let mut changed = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK_ROWS) {
-        changed.extend(write_chunk::<T>(tx, batch, chunk).await?);
+        let written = write_chunk::<T>(tx, batch, chunk).await?;
+        changed.extend(written.into_iter().map(|(stream, external_id, _)| (stream, external_id)));
     }
     Ok(changed)
 }
@@ -173,17 +191,28 @@ pub(crate) async fn upsert_isolating<T: RecordTable>(
     rows: Vec<T::Row>,
 ) -> Result<(Upserted, Vec<RefusedRecord>), StoreError> {
     let given = rows.len() as u64;
-    let rows = newest_by_key(rows);
-    let mut changed = 0;
+    let (changed, refused) = write_isolating::<T>(tx, batch, &newest_by_key(rows)).await?;
+    let changed = changed.len() as u64;
+    let unchanged = given - changed - refused.len() as u64;
+    Ok((Upserted { changed, unchanged }, refused))
+}
+
+/// Writes rows that are sorted and have different keys; says which changed, and which were refused.
+pub(crate) async fn write_isolating<T: RecordTable>(
+    tx: &mut Tx,
+    batch: &Batch<'_>,
+    rows: &[T::Row],
+) -> Result<(Vec<ChangedRow>, Vec<RefusedRecord>), StoreError> {
+    let mut changed = Vec::with_capacity(rows.len());
     let mut refused = Vec::new();
     // A stack whose top is the lowest keys: rows are still locked in the order of their keys.
     let mut waiting: Vec<&[T::Row]> = rows.chunks(CHUNK_ROWS).rev().collect();
     while let Some(part) = waiting.pop() {
         savepoint(tx, SAVE).await?;
         match write_chunk::<T>(tx, batch, part).await {
-            Ok(keys) => {
+            Ok(written) => {
                 savepoint(tx, RELEASE).await?;
-                changed += keys.len() as u64;
+                changed.extend(written);
             }
             Err(StoreError::Refused(error)) => {
                 savepoint(tx, ROLL_BACK).await?;
@@ -199,15 +228,14 @@ pub(crate) async fn upsert_isolating<T: RecordTable>(
             Err(other) => return Err(other),
         }
     }
-    let unchanged = given - changed - refused.len() as u64;
-    Ok((Upserted { changed, unchanged }, refused))
+    Ok((changed, refused))
 }
 
 async fn write_chunk<T: RecordTable>(
     tx: &mut Tx,
     batch: &Batch<'_>,
     rows: &[T::Row],
-) -> Result<Vec<RecordKey>, StoreError> {
+) -> Result<Vec<ChangedRow>, StoreError> {
     let changed = T::write(tx, batch, rows).await?;
     if changed.len() < rows.len() {
         T::raise(tx, batch, rows).await?;
@@ -217,7 +245,7 @@ async fn write_chunk<T: RecordTable>(
 
 /// The newest (version, observation) of every key, in the order of the keys; of equal ones the last
 /// given.
-fn newest_by_key<R: NewRow>(mut rows: Vec<R>) -> Vec<R> {
+pub(crate) fn newest_by_key<R: NewRow>(mut rows: Vec<R>) -> Vec<R> {
     // Stable, so rows of equal key and version stay in the order they were given.
     rows.sort_by(|a, b| a.key().cmp(&b.key()).then(a.version().cmp(&b.version())));
     rows.reverse();
@@ -281,6 +309,19 @@ pub(crate) fn check_time(name: &str, time: DateTime<Utc>) -> Result<DateTime<Utc
     }
 }
 
+/// Records in one state of synchronisation, as the index of all that are not in step has it: the value written
+/// out, and beside it the index's own condition, which `SQLite` does not see in the value.
+pub(crate) const fn unsynced(status: SyncStatus) -> &'static str {
+    match status {
+        SyncStatus::Pending => " AND sync_status = 'pending' AND sync_status <> 'success'",
+        SyncStatus::Syncing => " AND sync_status = 'syncing' AND sync_status <> 'success'",
+        SyncStatus::Success => " AND sync_status = 'success'",
+        SyncStatus::Partial => " AND sync_status = 'partial' AND sync_status <> 'success'",
+        SyncStatus::Failed => " AND sync_status = 'failed' AND sync_status <> 'success'",
+        SyncStatus::Cancelled => " AND sync_status = 'cancelled' AND sync_status <> 'success'",
+    }
+}
+
 /// Text that both databases take: `PostgreSQL` refuses U+0000.
 pub(crate) fn clean(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
@@ -331,6 +372,9 @@ mod tests {
     struct Row(&'static str, (i64, i64), &'static str);
 
     impl NewRow for Row {
+        fn id(&self) -> Uuid {
+            Uuid::nil()
+        }
         fn key(&self) -> Key<'_> {
             Key { stream: "", external_id: self.0 }
         }

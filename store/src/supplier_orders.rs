@@ -15,16 +15,16 @@ use crate::money::Currency;
 use crate::on_tx;
 use crate::pool::Tx;
 use crate::record_batches::{
-    self, Batch, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, Upserted, check_id,
-    check_time, clean, clean_option,
+    self, Batch, ChangedRow, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, RowThere,
+    Upserted, check_id, check_time, clean, clean_option,
 };
+use crate::records_handed_in::{self, HandedIn, Undated};
 use crate::text_enum::{SupplierOrderStatus, SupplierOrderType, SyncStatus};
 
 mod list;
 
 pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, find_by_number, get, list, tally};
 
-use list::FIND_BY_NUMBER;
 #[cfg(feature = "testing")]
 pub(crate) use list::STATEMENTS;
 
@@ -72,9 +72,10 @@ const IF_NEWER: &str = ",
 const FORCED: &str = ",
         status = excluded.status, status_version_at = NULL, status_observed_at = NULL,
         actual_delivery = excluded.actual_delivery, tracking_number = excluded.tracking_number";
-/// The keys of the rows that changed.
-const CHANGED: &str = " RETURNING '' AS stream, order_number";
-const UNLESS_THERE: &str = " ON CONFLICT (system_id, order_number) DO NOTHING RETURNING *";
+/// The keys and ids of the rows that changed.
+const CHANGED: &str = " RETURNING '' AS stream, order_number, id";
+const THERE: &str =
+    "SELECT '' AS stream, order_number, id, order_date FROM supplier_orders WHERE system_id = ";
 
 const RAISE_HEAD: &str = "
     UPDATE supplier_orders SET version_at = seen.column3, observed_at = seen.column4 FROM (";
@@ -299,6 +300,9 @@ impl SupplierOrder {
 }
 
 impl NewRow for SupplierOrder {
+    fn id(&self) -> Uuid {
+        self.id
+    }
     fn key(&self) -> Key<'_> {
         Key { stream: "", external_id: &self.order_number }
     }
@@ -360,7 +364,7 @@ impl RecordTable for Table {
         tx: &mut Tx,
         batch: &Batch<'_>,
         rows: &[SupplierOrder],
-    ) -> Result<Vec<RecordKey>, StoreError> {
+    ) -> Result<Vec<ChangedRow>, StoreError> {
         // Not persistent: every number of rows is a text of its own, and keeping them prepared would
         // cost each connection megabytes.
         Ok(on_tx!(tx, |ex| {
@@ -383,6 +387,23 @@ impl RecordTable for Table {
             });
             query.push(RAISE_TAIL).push_bind(batch.system_id);
             query.build().persistent(false).execute(ex).await.map(drop)
+        })?)
+    }
+
+    async fn there(
+        tx: &mut Tx,
+        system_id: SystemId,
+        keys: &[RecordKey],
+    ) -> Result<Vec<RowThere>, StoreError> {
+        Ok(on_tx!(tx, |ex| {
+            let mut query = QueryBuilder::new(THERE);
+            query.push_bind(system_id).push(" AND order_number IN (");
+            let mut values = query.separated(", ");
+            for (_, external_id) in keys {
+                values.push_bind(external_id.as_str());
+            }
+            query.push(")");
+            query.build_query_as().persistent(false).fetch_all(ex).await
         })?)
     }
 }
@@ -431,28 +452,25 @@ pub async fn upsert_batch_isolating(
     Ok((upserted, impossible))
 }
 
-/// Creates an order unless the system has one of this number; gives the row that is there now, and
-/// whether it is new.
-pub async fn insert_one(
+/// Writes orders that a client hands in; answers each in the order they were given.
+///
+/// One that is `undated` tells no time: it keeps the one that is there, and the one it comes with is for a new row.
+pub async fn hand_in(
     tx: &mut Tx,
     batch: Batch<'_>,
-    order: IncomingSupplierOrder,
-) -> Result<(SupplierOrder, bool), StoreError> {
-    let row = SupplierOrder::prepare(&batch, order).map_err(as_refused)?;
-    let inserted: Option<SupplierOrder> = on_tx!(tx, |ex| {
-        let mut query = insert_rows!([&row]);
-        query.push(UNLESS_THERE);
-        query.build_query_as().fetch_optional(ex).await
-    })?;
-    if let Some(inserted) = inserted {
-        return Ok((inserted, true));
-    }
-    let there = on_tx!(tx, |ex| sqlx::query_as(FIND_BY_NUMBER)
-        .bind(row.system_id)
-        .bind(row.order_number)
-        .fetch_one(ex)
-        .await)?;
-    Ok((there, false))
+    records: Vec<Undated<IncomingSupplierOrder>>,
+) -> Result<Vec<HandedIn>, StoreError> {
+    let key = |record: &IncomingSupplierOrder| (String::new(), record.order_number.clone());
+    let undated = records.iter().filter(|one| one.undated).map(|one| key(&one.record)).collect();
+    let times = records_handed_in::times::<Table>(tx, batch.system_id, undated).await?;
+    let prepared = records.into_iter().map(|Undated { mut record, undated }| {
+        if let Some(at) = times.get(&key(&record)).filter(|_| undated) {
+            record.order_date = *at;
+        }
+        SupplierOrder::prepare(&batch, record)
+    });
+    let prepared = prepared.collect();
+    records_handed_in::hand_in::<Table>(tx, &batch, prepared).await
 }
 
 fn as_refused(refused: RefusedRecord) -> StoreError {

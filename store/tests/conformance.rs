@@ -17,6 +17,7 @@ mod conformance {
     pub(crate) mod pos_transactions;
     pub(crate) mod rate_budgets;
     pub(crate) mod record_patches;
+    pub(crate) mod records_handed_in;
     pub(crate) mod schema;
     pub(crate) mod sessions;
     pub(crate) mod supplier_orders;
@@ -154,7 +155,6 @@ on_both! {
         the_same_id_of_two_systems_is_two_records,
         a_shop_is_mapped_to_its_store,
         batches_in_opposite_order_do_not_deadlock,
-        creating_twice_gives_the_first_row,
         lists_are_newest_first_and_complete,
         lists_are_filtered_and_scoped,
         no_list_is_longer_than_a_page,
@@ -184,7 +184,6 @@ on_both! {
         a_replay_may_force_an_older_version,
         an_order_that_cannot_be_stored_stands_alone,
         batches_in_opposite_order_do_not_deadlock,
-        creating_twice_gives_the_first_row,
         lists_are_newest_first_and_complete,
         lists_are_filtered_and_scoped,
         a_tally_counts_what_is_not_gone,
@@ -206,6 +205,14 @@ on_both! {
         a_failed_push_is_told_and_asked_for_again,
         lists_are_newest_first_and_complete,
         lists_are_filtered_and_scoped,
+    records_handed_in {
+        each_record_is_told_what_became_of_it,
+        of_one_id_twice_in_a_batch_the_last_is_written,
+        what_cannot_be_stored_stands_alone,
+        an_undated_record_keeps_its_time,
+        of_two_at_once_one_is_new,
+        every_table_tells,
+        lists_are_filtered,
     }
     record_patches {
         a_patch_before_its_record_is_missing,
@@ -257,7 +264,8 @@ on_both! {
     idempotency_keys {
         a_repeated_request_gets_the_first_answer,
         a_failed_request_leaves_no_key,
-        of_two_at_once_the_second_gets_the_first_ones_answer,
+        of_two_at_once_one_does_the_work,
+        a_key_of_one_who_died_is_soon_another_ones,
         an_expired_key_may_be_used_anew,
     }
 }

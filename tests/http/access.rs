@@ -24,7 +24,7 @@ const PUBLIC: &[&str] = &[
 async fn every_route_refuses_a_stranger_unless_it_is_public() {
     let app = TestApp::new().await;
     for route in ROUTES {
-        let path = concrete(route.path, &nil(), &nil(), &nil());
+        let path = nowhere(route.path);
         let answered = app.send(route.method.clone(), &path, None, Some(&json!({}))).await;
         let public = route.access == Access::Public;
         assert_eq!(public, PUBLIC.contains(&route.operation), "{}", route.operation);
@@ -43,7 +43,7 @@ async fn every_route_refuses_the_roles_that_may_not_call_it() {
             let Access::Needs(permission) = route.access else {
                 continue;
             };
-            let path = concrete(route.path, &nil(), &nil(), &nil());
+            let path = nowhere(route.path);
             let answered = app.send(route.method.clone(), &path, Some(&token), Some(&json!({}))).await;
             let told = format!("{role} on {}: {}", route.operation, answered.text);
             assert_eq!(answered.status == 403, !allows(*role, permission), "{told}");
@@ -56,32 +56,51 @@ async fn what_belongs_to_another_store_or_to_the_chain_does_not_exist() {
     let mut app = TestApp::new().await;
     app.leave_work();
     let admin = app.admin().await;
+    let document = zhilian_sync::api::openapi(&app.app);
     for store_id in [json!("store-2"), Value::Null] {
-        let system = app.system(&admin, json!({"store_id": store_id})).await;
-        let tested =
-            app.post(&format!("/integrations/systems/{system}/test?wait=0"), &admin, &json!({})).await;
-        let run = tested.json()["id"].as_str().unwrap().to_owned();
-        assert_eq!(post(&app, &system, &[], "{}").await.status, 200);
-        let events = app.get(&format!("/integrations/webhook-events?system_id={system}"), &admin).await;
-        let event = events.json()[0]["id"].as_str().unwrap().to_owned();
+        let rows = Rows::of_store(&app, &admin, store_id).await;
         let scoped = app.token(Role::Admin, Some("store-1")).await;
         let mut walked = 0;
-        let needs_a_login = |route: &&Route| route.path.contains('{') && route.access != Access::Public;
-        for route in ROUTES.iter().filter(needs_a_login) {
-            let path = concrete(route.path, &system, &run, &event);
-            let body = match route.operation {
-                "create_transaction" => json!({"transaction_id": "t-1"}),
-                _ => json!({}),
-            };
-            let answered = app.send(route.method.clone(), &path, Some(&scoped), Some(&body)).await;
-            assert_eq!(answered.status, 404, "{}: {}", route.operation, answered.text);
-            walked += 1;
+        for route in ROUTES.iter().filter(|route| route.access != Access::Public) {
+            let (path, mut body) = (rows.path(route.path), example(&document, route));
+            // An id in the body leads there as well as one in the path.
+            let named = rows.name_in(&mut body);
+            if route.path.contains('{') || named {
+                let answered = app.send(route.method.clone(), &path, Some(&scoped), Some(&body)).await;
+                assert_eq!(answered.status, 404, "{}: {}", route.operation, answered.text);
+                walked += 1;
+            }
         }
-        assert!(walked >= 15, "{walked} routes were walked");
-        let seen = app.get("/integrations/systems", &scoped).await;
-        assert_eq!(seen.json(), json!([]));
-        assert_eq!(app.get("/integrations/sync-logs", &scoped).await.json(), json!([]));
-        assert_eq!(app.get("/integrations/webhook-events", &scoped).await.json(), json!([]));
+        assert!(walked >= 16, "{walked} routes were walked");
+    }
+}
+
+#[tokio::test]
+async fn a_list_shows_nothing_of_another_store_whatever_the_filter() {
+    let mut app = TestApp::new().await;
+    app.leave_work();
+    let admin = app.admin().await;
+    let document = zhilian_sync::api::openapi(&app.app);
+    for store_id in [json!("store-2"), Value::Null] {
+        let rows = Rows::of_store(&app, &admin, store_id).await;
+        let scoped = app.token(Role::Admin, Some("store-1")).await;
+        for route in ROUTES.iter().filter(|route| is_list(&document, route)) {
+            let all = app.get(route.path, &admin).await;
+            assert!(
+                rows.is_named_in(&all.text) || OWN.contains(&route.operation),
+                "`{}` shows nothing that could be hidden; make a row for it in `Rows::of_store`",
+                route.operation
+            );
+            let parameters = document["paths"][route.path]["get"]["parameters"].as_array();
+            let names = parameters.into_iter().flatten().filter_map(|parameter| parameter["name"].as_str());
+            let mut filters: Vec<String> = names.flat_map(|name| rows.filters(name)).collect();
+            filters.push(String::new());
+            for filter in filters {
+                let seen = app.get(&format!("{}{filter}", route.path), &scoped).await;
+                let told = format!("{}{filter}: {}", route.operation, seen.text);
+                assert!(seen.status == 404 || seen.status == 200 && !rows.is_named_in(&seen.text), "{told}");
+            }
+        }
     }
 }
 
@@ -130,13 +149,105 @@ async fn samples_are_for_those_who_may_see_them() {
     assert_eq!(app.get(&path, &staff).await.json().get("response_data"), None);
 }
 
-fn nil() -> String {
-    uuid::Uuid::nil().to_string()
+/// Lists that show everybody only what is their own, whatever the store.
+const OWN: &[&str] = &[];
+
+/// Rows of one store, by the placeholders of the paths that lead to them.
+///
+/// A placeholder that means different things in different paths is written with the path before it, as
+/// `/pos/transactions/{record_id}`.
+struct Rows(Vec<(&'static str, String)>);
+
+impl Rows {
+    /// One of each kind, all of a system of this store.
+    async fn of_store(app: &TestApp, admin: &str, store_id: Value) -> Self {
+        let system = app.system(admin, json!({"store_id": store_id})).await;
+        let tested =
+            app.post(&format!("/integrations/systems/{system}/test?wait=0"), admin, &json!({})).await;
+        assert_eq!(post(app, &system, &[], "{}").await.status, 200);
+        let events = app.get(&format!("/integrations/webhook-events?system_id={system}"), admin).await;
+        let transactions = format!("/integrations/pos/{system}/transactions");
+        let transaction = app.post(&transactions, admin, &json!({"transaction_id": "t-1"})).await;
+        let id = |json: &Value| json["id"].as_str().unwrap().to_owned();
+        Self(vec![
+            ("{run_id}", id(&tested.json())),
+            ("{event_id}", id(&events.json()[0])),
+            ("/pos/transactions/{record_id}", id(&transaction.json())),
+            ("{system_id}", system),
+        ])
+    }
+
+    /// The row that a placeholder stands for, by the path up to its end.
+    fn row(&self, path: &str) -> &str {
+        let row = self.0.iter().find(|(pattern, _)| path.ends_with(pattern));
+        let missing = || panic!("no row to test `{path}` with; make one in `Rows::of_store`");
+        &row.unwrap_or_else(missing).1
+    }
+
+    /// A path with these rows in it.
+    fn path(&self, path: &str) -> String {
+        fill(path, |until| self.row(until).to_owned())
+    }
+
+    /// Puts these rows into a body that names some; whether it does.
+    fn name_in(&self, body: &mut Value) -> bool {
+        let mut named = false;
+        for (field, value) in body.as_object_mut().into_iter().flatten() {
+            let placeholder = format!("{{{field}}}");
+            if let Some((_, row)) = self.0.iter().find(|(pattern, _)| *pattern == placeholder) {
+                *value = json!(row);
+                named = true;
+            }
+        }
+        named
+    }
+
+    /// Whether a text names one of them.
+    fn is_named_in(&self, text: &str) -> bool {
+        self.0.iter().any(|(_, row)| text.contains(row.as_str()))
+    }
+
+    /// The queries that ask for these rows by a filter of this name.
+    fn filters(&self, name: &str) -> Vec<String> {
+        if name == "store_id" {
+            return vec!["?store_id=store-2".to_owned()];
+        }
+        let placeholder = format!("{{{name}}}");
+        let rows = self.0.iter().filter(|(pattern, _)| pattern.ends_with(&placeholder));
+        rows.map(|(_, row)| format!("?{name}={row}")).collect()
+    }
 }
 
-fn concrete(path: &str, system: &str, run: &str, event: &str) -> String {
-    let path = path.replace("{type}", "pos").replace("{event_id}", event);
-    path.replace("{system_id}", system).replace("{run_id}", run)
+/// Replaces each placeholder of a path by what is known of the path up to its end.
+fn fill(path: &str, value: impl Fn(&str) -> String) -> String {
+    let mut filled = path.replace("{type}", "pos");
+    while let Some(end) = filled.find('}').map(|at| at + 1) {
+        let start = filled.find('{').unwrap();
+        let row = value(&filled[..end]);
+        filled.replace_range(start..end, &row);
+    }
+    filled
+}
+
+/// A path with ids that nothing has.
+fn nowhere(path: &str) -> String {
+    fill(path, |_| uuid::Uuid::nil().to_string())
+}
+
+/// The body that the document shows for an operation.
+fn example(document: &Value, route: &Route) -> Value {
+    let operation = &document["paths"][route.path][route.method.as_str().to_ascii_lowercase()];
+    let example = operation["requestBody"]["content"]["application/json"]["example"].clone();
+    if example.is_null() { json!({}) } else { example }
+}
+
+/// Whether an operation answers a list to whoever is signed in.
+fn is_list(document: &Value, route: &Route) -> bool {
+    let answer = &document["paths"][route.path]["get"]["responses"]["200"]["content"]["application/json"];
+    route.access != Access::Public
+        && route.method == Method::GET
+        && !route.path.contains('{')
+        && answer["schema"]["type"] == "array"
 }
 
 #[tokio::test]

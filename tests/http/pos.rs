@@ -77,12 +77,21 @@ async fn a_repeated_transaction_changes_nothing() {
         let system = app.system(&admin, json!({})).await;
         let path = format!("/integrations/pos/{system}/transactions");
         let first = app.post(&path, &admin, &sale()).await;
-        let mut other = sale();
-        other["total"] = json!(1);
         app.advance(TimeDelta::seconds(5));
-        let second = app.post(&path, &admin, &other).await;
+        let second = app.post(&path, &admin, &sale()).await;
         assert_eq!(first.json(), second.json());
         assert_eq!(app.get(LIST, &admin).await.json().as_array().unwrap().len(), 1);
+        let undated = json!({"transaction_id": "T-2"});
+        let first_undated = app.post(&path, &admin, &undated).await;
+        app.advance(TimeDelta::seconds(5));
+        assert_eq!(app.post(&path, &admin, &undated).await.json(), first_undated.json());
+
+        let mut other = sale();
+        other["total"] = json!(1);
+        let changed = app.post(&path, &admin, &other).await.json();
+        assert_eq!((&changed["id"], changed["total"].to_string()), (&first.json()["id"], "1.00".to_owned()));
+        let shown = app.get(&format!("{LIST}/{}", changed["id"].as_str().unwrap()), &admin).await.json();
+        assert_eq!(shown["total"], changed["total"], "other content is the newer word");
 
         let neighbour = app.system(&admin, json!({"name": "Other till"})).await;
         let third = app.post(&format!("/integrations/pos/{neighbour}/transactions"), &admin, &sale()).await;
@@ -200,6 +209,80 @@ async fn transactions_are_listed_by_their_time_page_by_page() {
             ids(&app.get(&format!("{LIST}?store_id=store-1&limit=500"), &admin).await.json()).len(),
             3
         );
+    }
+}
+
+#[tokio::test]
+async fn transactions_are_found_by_what_people_know_of_them() {
+    for app in TestApp::every().await {
+        let admin = app.admin().await;
+        let system = app.system(&admin, json!({})).await;
+        let path = format!("/integrations/pos/{system}/transactions");
+        app.post(&path, &admin, &sale()).await;
+        let refund = json!({"transaction_id": "T-2", "type": "refund", "total": -12.5, "transaction_time": "2024-03-01T10:00:00Z"});
+        app.post(&path, &admin, &refund).await;
+        for (filter, expected) in [
+            ("", vec!["T-2", "T-1001"]),
+            ("?type=refund", vec!["T-2"]),
+            ("?type=void", vec![]),
+            ("?order_number=A-17", vec!["T-1001"]),
+            ("?phone=13800000000", vec!["T-1001"]),
+            ("?phone=1380000000", vec![]),
+            ("?from=2024-03-01T00:00:00Z", vec!["T-2"]),
+            ("?to=2024-03-01T00:00:00Z", vec!["T-1001"]),
+            ("?from=2024-02-15T02:00:00Z&to=2024-02-15T02:00:00Z", vec![]),
+        ] {
+            assert_eq!(ids(&app.get(&format!("{LIST}{filter}"), &admin).await.json()), expected, "{filter}");
+        }
+        assert_eq!(app.get(&format!("{LIST}?from=yesterday"), &admin).await.status, 422);
+        let unknown = format!("{LIST}/{}", uuid::Uuid::nil());
+        assert_eq!(app.get(&unknown, &admin).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn amounts_keep_every_digit() {
+    for app in TestApp::every().await {
+        let admin = app.admin().await;
+        let path = format!("/integrations/pos/{}/transactions", app.system(&admin, json!({})).await);
+        // What is sent, and what is answered: digits, or nothing at all.
+        for (index, (sent, expected)) in [
+            ("296.80", Some("296.80")),
+            ("99999999.99", Some("99999999.99")),
+            ("0.1", Some("0.10")),
+            ("0.30", Some("0.30")),
+            ("0.30000000000000004", None),
+            ("-12.50", Some("-12.50")),
+            ("\"58.5\"", Some("58.50")),
+            ("1e2", Some("100.00")),
+            ("1.005", None),
+            ("1e-3", None),
+            ("1.500", Some("1.50")),
+            ("9999999999999.99", Some("9999999999999.99")),
+            ("99999999999999999.99", None),
+            ("\"\"", None),
+            ("\"1,5\"", None),
+            ("true", None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let body = format!(r#"{{"transaction_id": "M-{index}", "type": "refund", "total": {sent}}}"#);
+            let answered = app.post(&path, &admin, &serde_json::from_str(&body).unwrap()).await;
+            match expected {
+                Some(expected) => {
+                    let shown = format!("\"total\":{expected},");
+                    assert!(answered.text.contains(&shown), "{sent}: {}", answered.text);
+                    let id = answered.json()["id"].as_str().unwrap().to_owned();
+                    let read = app.get(&format!("{LIST}/{id}"), &admin).await;
+                    assert!(read.text.contains(&shown), "{sent}: {}", read.text);
+                }
+                None => {
+                    assert_eq!(answered.status, 422, "{sent}: {}", answered.text);
+                    assert_eq!(answered.json()["errors"][0]["field"], "total", "{sent}");
+                }
+            }
+        }
     }
 }
 

@@ -121,24 +121,30 @@ async fn every_wrong_value_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn only_runs_set_a_system_to_error() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let body = json!({"name": "Till", "type": "pos", "provider": "demo-pos", "status": "error"});
+    let refused = app.post(SYSTEMS, &admin, &body).await;
+    assert_eq!(refused.status, 422);
+    assert_eq!(refused.json()["detail"], "`status` is not one of `active`, `inactive`, `testing`");
+}
+
+#[tokio::test]
 async fn values_that_do_not_fit_each_other_are_told_at_once() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
     let body = json!({
         "name": "Till", "type": "supplier", "provider": "square", "timezone": "Asia/Peking", "currency": "RMB!"[..3],
         "api_endpoint": "https://user:pw@pos.example.com", "sync_cron": "0 2 * * *", "sync_interval": 600,
-        "status": "error", "store_map": {"shop": 5},
+        "store_map": {"shop": 5},
     });
     insta::assert_snapshot!(app.post(SYSTEMS, &admin, &body).await.show(), @r#"
     422
     {
       "code": "invalid_values",
-      "detail": "`status` cannot be set to `error`; only runs do that; `api_endpoint` holds a user name or a password; give them as credentials; `store_map` has a value that is no text; expected shop id → store id; `sync_cron` is given together with `sync_interval`; give one of the two; `timezone` `Asia/Peking` is not an IANA time zone; write a name such as `Asia/Shanghai`, `Europe/London` or `UTC`; `type` does not fit: `square` is a vendor of `pos`, `payment`, not of `supplier`",
+      "detail": "`api_endpoint` holds a user name or a password; give them as credentials; `store_map` has a value that is no text; expected shop id → store id; `sync_cron` is given together with `sync_interval`; give one of the two; `timezone` `Asia/Peking` is not an IANA time zone; write a name such as `Asia/Shanghai`, `Europe/London` or `UTC`; `type` does not fit: `square` is a vendor of `pos`, `payment`, not of `supplier`",
       "errors": [
-        {
-          "detail": "cannot be set to `error`; only runs do that",
-          "field": "status"
-        },
         {
           "detail": "holds a user name or a password; give them as credentials",
           "field": "api_endpoint"

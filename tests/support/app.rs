@@ -20,6 +20,9 @@ use zhilian_sync_store::testing::{self, TestStore};
 use zhilian_sync_store::users::{self, NewUser};
 use zhilian_sync_store::{Clock, Pool, PoolOptions, Role, Store, passwords};
 
+#[path = "documented.rs"]
+mod documented;
+
 /// The request id that every request of a test has.
 const REQUEST_ID: &str = "test";
 
@@ -170,14 +173,16 @@ impl TestApp {
         headers: &[(&str, String)],
         body: Option<(&str, String)>,
     ) -> Answered {
-        let mut request = self.client.request(method, path).header("x-request-id", REQUEST_ID);
+        let mut request = self.client.request(method.clone(), path).header("x-request-id", REQUEST_ID);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
         if let Some((content_type, body)) = body {
             request = request.content_type(content_type).body(body);
         }
-        Answered::read(request.send().await).await
+        let answered = Answered::read(request.send().await).await;
+        documented::check(&self.app, &method, path, &answered);
+        answered
     }
 
     /// Any request with a body of any form, which says of itself only what the headers say.
@@ -188,11 +193,13 @@ impl TestApp {
         headers: &[(&str, String)],
         body: Body,
     ) -> Answered {
-        let mut request = self.client.request(method, path).header("x-request-id", REQUEST_ID);
+        let mut request = self.client.request(method.clone(), path).header("x-request-id", REQUEST_ID);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        Answered::read(request.body(body).send().await).await
+        let answered = Answered::read(request.body(body).send().await).await;
+        documented::check(&self.app, &method, path, &answered);
+        answered
     }
 
     /// The id of a new POS system.

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use zhilian_sync::api::document::errors::CODES;
+
 use crate::report;
 use crate::source::{File, Kind, files, root, stretches};
 
@@ -106,6 +108,26 @@ fn every_error_code_of_a_run_is_explained() {
 #[test]
 fn every_error_code_of_an_answer_is_explained() {
     compare(&["src/"], "What an answer's error means");
+}
+
+#[test]
+fn the_api_document_knows_the_codes_that_the_words_explain() {
+    let document = fs::read_to_string(root().join("docs/operations.md")).expect("the document is there");
+    let section = document.split("\n## ").find(|section| section.starts_with("What an answer's error means"));
+    let lines = section.expect("the heading is in docs/operations.md").lines();
+    let explained: BTreeSet<(String, String)> = lines
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(|cell| cell.trim().trim_matches('`'));
+            Some((cells.next()?.to_owned(), cells.next()?.to_owned()))
+        })
+        .collect();
+    let known: BTreeSet<(String, String)> =
+        CODES.iter().map(|code| (code.code.to_owned(), code.status.to_string())).collect();
+    let differing = known.symmetric_difference(&explained).map(|(code, status)| format!("`{code}` {status}"));
+    report(
+        "docs/operations.md and src/api/document/errors.rs have the same codes",
+        &differing.collect::<Vec<_>>(),
+    );
 }
 
 #[test]

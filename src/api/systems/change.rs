@@ -31,7 +31,7 @@ request_body! {
         /// The store it belongs to; absent for the whole chain.
         store_id: MaybeUndefined<Text<64>>,
         /// `inactive` until a test succeeds, unless it is set.
-        status: Option<Choice<SystemStatus>>,
+        status: Option<Choice<Settable>>,
         /// Settings of the vendor; secrets in it are sealed and not shown again.
         config: Option<Fields>,
         /// Where the vendor answers.
@@ -73,7 +73,7 @@ request_body! {
         /// The store it belongs to; null for the whole chain.
         store_id: MaybeUndefined<Text<64>>,
         /// Switches it on or off.
-        status: Option<Choice<SystemStatus>>,
+        status: Option<Choice<Settable>>,
         /// Settings of the vendor, as a whole; secrets in it are sealed and not shown again.
         config: Option<Fields>,
         /// Where the vendor answers; another host needs the credentials again.
@@ -126,6 +126,22 @@ impl Named for Verification {
             Self::Signature => "signature",
             Self::None => "none",
         }
+    }
+}
+
+/// A status that a request may set; `error` is what runs find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settable(SystemStatus);
+
+impl Named for Settable {
+    const NAME: &'static str = "settable_status";
+
+    fn all() -> &'static [Self] {
+        &[Self(SystemStatus::Active), Self(SystemStatus::Inactive), Self(SystemStatus::Testing)]
+    }
+
+    fn text(self) -> &'static str {
+        self.0.as_str()
     }
 }
 
@@ -200,7 +216,7 @@ pub(super) fn update(
         return Err(Problem::invalid(errors));
     }
     secrets::seal(context, &before, system, given)?;
-    let status = update.status.map(|choice| choice.0);
+    let status = update.status.map(|choice| choice.0.0);
     let effective = status.unwrap_or(system.status);
     if needs_new_schedule(&before, system) || effective != before.status {
         unschedule(system);
@@ -280,9 +296,6 @@ fn apply_words(system: &mut ExternalSystem, update: &SystemUpdate, errors: &mut 
     }
     if let Some(provider) = &update.provider {
         system.provider.clone_from(&provider.0);
-    }
-    if update.status == Some(Choice(SystemStatus::Error)) {
-        errors.push(error("status", "cannot be set to `error`; only runs do that"));
     }
     set(&mut system.api_endpoint, &update.api_endpoint);
     set(&mut system.webhook_url, &update.webhook_url);

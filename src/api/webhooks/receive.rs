@@ -212,6 +212,15 @@ fn problem(rejected: Rejected, system: SystemId) -> Problem {
     }
 }
 
+/// What the inbox answers in the vendor's own words, unless its manifest names other statuses.
+const ANSWERS: [(u16, &str); 5] = [
+    (200, "Kept; the vendor's own status and words, where its manifest names others."),
+    (400, "The vendor's own words: the body cannot be read."),
+    (401, "The vendor's own words: it cannot be verified, and is kept apart."),
+    (429, "The vendor's own words: too much that cannot be verified."),
+    (503, "The vendor's own words: it could not be kept in time; send it again."),
+];
+
 /// The operations of this file, for the document: the edge hands their requests to [`Receive`].
 pub struct Receiver;
 
@@ -255,20 +264,23 @@ fn operation(
     summary: &'static str,
     description: &'static str,
 ) -> MetaOperation {
-    let any = || MetaMediaType { content_type: "*/*", schema: MetaSchemaRef::Inline(Box::new(binary())) };
+    let any = |schema: MetaSchema| MetaMediaType {
+        content_type: "*/*",
+        schema: MetaSchemaRef::Inline(Box::new(schema)),
+    };
     let request = (method == Method::POST).then(|| MetaRequest {
         description: Some("The bytes over which the vendor has made its signature."),
-        content: vec![any()],
+        content: vec![any(binary())],
         required: false,
     });
-    let kept = MetaResponse {
-        description: "Kept; the vendor's own status and words, where its manifest names others.",
-        status: Some(200),
+    let answer = |(status, description)| MetaResponse {
+        description,
+        status: Some(status),
         status_range: None,
-        content: if method == Method::HEAD { Vec::new() } else { vec![any()] },
+        content: if method == Method::HEAD { Vec::new() } else { vec![any(MetaSchema::ANY)] },
         headers: Vec::new(),
     };
-    let mut responses = vec![kept];
+    let mut responses: Vec<MetaResponse> = ANSWERS.iter().copied().map(answer).collect();
     responses.extend(Problem::meta().responses);
     MetaOperation {
         tags: vec![Tag::Webhooks.name()],

@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::ids::SystemId;
 use crate::on_read;
 use crate::pool::Store;
+use crate::record_batches::unsynced;
 use crate::text_enum::SyncStatus;
 
 /// The most members that one list holds: a page of 500, and the one more that tells whether there is a
@@ -71,19 +72,6 @@ pub struct Filter<'a> {
     pub before: Option<(DateTime<Utc>, Uuid)>,
     /// How many, at most [`PAGE_MAX`].
     pub limit: u32,
-}
-
-/// A state as the index of all members that are not in step has it: the value written out, and beside it the
-/// index's own condition, which `SQLite` does not see in the value.
-const fn unsynced(status: SyncStatus) -> &'static str {
-    match status {
-        SyncStatus::Pending => " AND sync_status = 'pending' AND sync_status <> 'success'",
-        SyncStatus::Syncing => " AND sync_status = 'syncing' AND sync_status <> 'success'",
-        SyncStatus::Success => " AND sync_status = 'success'",
-        SyncStatus::Partial => " AND sync_status = 'partial' AND sync_status <> 'success'",
-        SyncStatus::Failed => " AND sync_status = 'failed' AND sync_status <> 'success'",
-        SyncStatus::Cancelled => " AND sync_status = 'cancelled' AND sync_status <> 'success'",
-    }
 }
 
 macro_rules! list_body {

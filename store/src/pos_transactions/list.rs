@@ -10,14 +10,15 @@ use crate::error::StoreError;
 use crate::ids::SystemId;
 use crate::on_read;
 use crate::pool::Store;
-use crate::text_enum::SyncStatus;
+use crate::record_batches::unsynced;
+use crate::text_enum::{SyncStatus, TransactionType};
 
 /// The most transactions that one list holds: a page of 500, and the one more that tells whether there
 /// is a next page.
 pub const PAGE_MAX: u32 = 501;
 
 const FIND: &str = "SELECT * FROM pos_transactions WHERE id = $1";
-pub(super) const FIND_BY_EXTERNAL_ID: &str =
+const FIND_BY_EXTERNAL_ID: &str =
     "SELECT * FROM pos_transactions WHERE system_id = $1 AND pos_transaction_id = $2";
 const TALLY: &str = "
     SELECT COUNT(*) AS count, COUNT(DISTINCT pos_transaction_id) AS distinct_ids,
@@ -65,10 +66,30 @@ pub struct Filter<'a> {
     pub system_id: Option<SystemId>,
     /// Only this state.
     pub sync_status: Option<SyncStatus>,
+    /// Only sales, refunds or voids.
+    pub transaction_type: Option<TransactionType>,
+    /// Only those that took place at this time or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Only those that took place before this time.
+    pub to: Option<DateTime<Utc>>,
+    /// Only those with this number on the bill.
+    pub order_number: Option<&'a str>,
+    /// Only those of the customer with this telephone number.
+    pub phone: Option<&'a str>,
     /// Only those after this one in the list: its `transaction_time` and id.
     pub before: Option<(DateTime<Utc>, Uuid)>,
     /// How many, at most [`PAGE_MAX`].
     pub limit: u32,
+}
+
+/// A type as the index of all but sales has it: a value written out, and beside it the index's own condition,
+/// which `SQLite` does not see in the value.
+const fn unusual(transaction_type: TransactionType) -> &'static str {
+    match transaction_type {
+        TransactionType::Sale => " AND transaction_type = 'sale'",
+        TransactionType::Refund => " AND transaction_type = 'refund' AND transaction_type <> 'sale'",
+        TransactionType::Void => " AND transaction_type = 'void' AND transaction_type <> 'sale'",
+    }
 }
 
 macro_rules! list_body {
@@ -81,7 +102,23 @@ macro_rules! list_body {
             query.push(" AND system_id = ").push_bind(system_id);
         }
         if let Some(status) = $filter.sync_status {
-            query.push(" AND sync_status = ").push_bind(status);
+            query.push(unsynced(status));
+        }
+        if let Some(transaction_type) = $filter.transaction_type {
+            query.push(unusual(transaction_type));
+        }
+        for (column, wanted) in
+            [("pos_order_number", $filter.order_number), ("customer_phone", $filter.phone)]
+        {
+            if let Some(wanted) = wanted {
+                query.push(" AND ").push(column).push(" = ").push_bind(wanted);
+            }
+        }
+        if let Some(from) = $filter.from {
+            query.push(" AND transaction_time >= ").push_bind(from);
+        }
+        if let Some(to) = $filter.to {
+            query.push(" AND transaction_time < ").push_bind(to);
         }
         if let Some((at, id)) = $filter.before {
             query.push(" AND (transaction_time, id) < (").push_bind(at).push(", ").push_bind(id).push(")");

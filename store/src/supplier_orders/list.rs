@@ -10,15 +10,15 @@ use crate::error::StoreError;
 use crate::ids::SystemId;
 use crate::on_read;
 use crate::pool::Store;
-use crate::text_enum::{SupplierOrderStatus, SupplierOrderType};
+use crate::record_batches::unsynced;
+use crate::text_enum::{SupplierOrderStatus, SupplierOrderType, SyncStatus};
 
 /// The most orders that one list holds: a page of 500, and the one more that tells whether there is a
 /// next page.
 pub const PAGE_MAX: u32 = 501;
 
 const FIND: &str = "SELECT * FROM supplier_orders WHERE id = $1";
-pub(super) const FIND_BY_NUMBER: &str =
-    "SELECT * FROM supplier_orders WHERE system_id = $1 AND order_number = $2";
+const FIND_BY_NUMBER: &str = "SELECT * FROM supplier_orders WHERE system_id = $1 AND order_number = $2";
 /// The vendor's id is not a key: of several orders the one made last.
 const FIND_BY_EXTERNAL_ID: &str = "
     SELECT * FROM supplier_orders WHERE system_id = $1 AND external_order_id = $2 ORDER BY id DESC LIMIT 1";
@@ -84,10 +84,27 @@ pub struct Filter<'a> {
     pub status: Option<SupplierOrderStatus>,
     /// Only purchases, or only returns.
     pub order_type: Option<SupplierOrderType>,
+    /// Only this state of synchronisation.
+    pub sync_status: Option<SyncStatus>,
+    /// Only those ordered at this time or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Only those ordered before this time.
+    pub to: Option<DateTime<Utc>>,
+    /// Only those of this number, in whatever system.
+    pub order_number: Option<&'a str>,
     /// Only those after this one in the list: its `order_date` and id.
     pub before: Option<(DateTime<Utc>, Uuid)>,
     /// How many, at most [`PAGE_MAX`].
     pub limit: u32,
+}
+
+/// A type as the index of returns has it: the value written out, and beside it the index's own condition,
+/// which `SQLite` does not see in the value.
+const fn unusual(order_type: SupplierOrderType) -> &'static str {
+    match order_type {
+        SupplierOrderType::Purchase => " AND order_type = 'purchase'",
+        SupplierOrderType::Return => " AND order_type = 'return' AND order_type <> 'purchase'",
+    }
 }
 
 macro_rules! list_body {
@@ -103,7 +120,19 @@ macro_rules! list_body {
             query.push(" AND status = ").push_bind(status);
         }
         if let Some(order_type) = $filter.order_type {
-            query.push(" AND order_type = ").push_bind(order_type);
+            query.push(unusual(order_type));
+        }
+        if let Some(status) = $filter.sync_status {
+            query.push(unsynced(status));
+        }
+        if let Some(order_number) = $filter.order_number {
+            query.push(" AND order_number = ").push_bind(order_number);
+        }
+        if let Some(from) = $filter.from {
+            query.push(" AND order_date >= ").push_bind(from);
+        }
+        if let Some(to) = $filter.to {
+            query.push(" AND order_date < ").push_bind(to);
         }
         if let Some((at, id)) = $filter.before {
             query.push(" AND (order_date, id) < (").push_bind(at).push(", ").push_bind(id).push(")");

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use zhilian_sync_store::pos_transactions::{
-    Filter, IncomingTransaction, PAGE_MAX, PosTransaction, Tally, find_by_external_id, get, insert_one, list,
-    tally, upsert_batch, upsert_batch_isolating,
+    Filter, IncomingTransaction, PAGE_MAX, PosTransaction, Tally, find_by_external_id, get, list, tally,
+    upsert_batch, upsert_batch_isolating,
 };
 use zhilian_sync_store::record_batches::{Batch, StoreMap, Upserted};
 use zhilian_sync_store::{Store, StoreError, SyncStatus, SystemId, TransactionType};
@@ -375,35 +375,6 @@ pub(crate) async fn batches_in_opposite_order_do_not_deadlock(store: Store) {
     {
         assert_eq!(row.total % 1_000, 14, "the last round is what stays");
     }
-}
-
-pub(crate) async fn creating_twice_gives_the_first_row(store: Store) {
-    let system = system(&store).await;
-    let mut tx = store.begin().await.unwrap();
-    let (first, new) = insert_one(&mut tx, batch(&store, system, 0), transaction("T1", 1)).await.unwrap();
-    assert!(new);
-    let (again, new) = insert_one(&mut tx, batch(&store, system, 9), transaction("T1", 2)).await.unwrap();
-    assert!(!new);
-    assert_eq!(again, first);
-    let error = insert_one(&mut tx, batch(&store, system, 0), transaction("", 1)).await.unwrap_err();
-    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
-    tx.commit().await.unwrap();
-    assert_eq!(tally(&store, system).await.unwrap().count, 1);
-
-    let creating = || {
-        let store = store.clone();
-        tokio::spawn(async move {
-            let mut tx = store.begin().await.unwrap();
-            let of = batch(&store, system, 0);
-            let created = insert_one(&mut tx, of, transaction("T2", 1)).await.unwrap();
-            tx.commit().await.unwrap();
-            created
-        })
-    };
-    let (one, other) = (creating(), creating());
-    let (one, other) = (one.await.unwrap(), other.await.unwrap());
-    assert!(one.1 != other.1, "one of two at once is new");
-    assert_eq!(one.0, other.0);
 }
 
 pub(crate) async fn lists_are_newest_first_and_complete(store: Store) {

@@ -8,7 +8,7 @@ use zhilian_sync_store::record_batches::{Batch, StoreMap, Upserted};
 use zhilian_sync_store::record_patches::{PatchKey, PatchTable, Patched, RecordPatch, patch};
 use zhilian_sync_store::supplier_orders::{
     Filter, IncomingSupplierOrder, PAGE_MAX, SupplierOrder, Tally, find_by_external_id, find_by_number, get,
-    insert_one, list, tally, upsert_batch, upsert_batch_isolating,
+    list, tally, upsert_batch, upsert_batch_isolating,
 };
 use zhilian_sync_store::{Store, StoreError, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemId};
 
@@ -247,20 +247,6 @@ pub(crate) async fn batches_in_opposite_order_do_not_deadlock(store: Store) {
     }
     let expected = Tally { count: 300, distinct_numbers: 300, total: 300 * 9 };
     assert_eq!(tally(&store, system).await.unwrap(), expected);
-}
-
-pub(crate) async fn creating_twice_gives_the_first_row(store: Store) {
-    let system = system(&store).await;
-    let mut tx = store.begin().await.unwrap();
-    let (first, new) = insert_one(&mut tx, batch(&store, system, 0), supplier_order("PO1", 1)).await.unwrap();
-    assert!(new);
-    let (again, new) = insert_one(&mut tx, batch(&store, system, 9), supplier_order("PO1", 2)).await.unwrap();
-    assert!(!new);
-    assert_eq!(again, first);
-    let error = insert_one(&mut tx, batch(&store, system, 0), supplier_order("", 1)).await.unwrap_err();
-    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
-    tx.commit().await.unwrap();
-    assert_eq!(tally(&store, system).await.unwrap().count, 1);
 }
 
 pub(crate) async fn lists_are_newest_first_and_complete(store: Store) {

@@ -1,0 +1,27 @@
+//! The headers that answers have, described once: every answer names its request, some say when to come again.
+
+use serde_json::{Value, json};
+
+/// Describes the headers, and puts those that every answer has to every answer.
+pub(super) fn add(document: &mut Value) {
+    let header = |description: &str, kind: &str, required: bool| json!({"description": description, "required": required, "schema": {"type": kind}});
+    document["components"]["headers"] = json!({
+        "RequestId": header("Names the request in the log and the audit; the caller's own where it sent a harmless one.", "string", true),
+        "RetryAfter": header("After how many seconds to come again, where that may help.", "integer", false),
+        "WwwAuthenticate": header("How to sign in: `Bearer`.", "string", false),
+        "Allow": header("The methods that the path does take.", "string", true),
+    });
+    let request_id = json!({"$ref": "#/components/headers/RequestId"});
+    let shared = document["components"]["responses"].as_object_mut().into_iter().flatten();
+    for (_, response) in shared {
+        response["headers"]["X-Request-Id"] = request_id.clone();
+    }
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (_, operation) in paths.flat_map(|(_, methods)| methods.as_object_mut().into_iter().flatten()) {
+        for (_, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+            if response.get("$ref").is_none() {
+                response["headers"]["X-Request-Id"] = request_id.clone();
+            }
+        }
+    }
+}
