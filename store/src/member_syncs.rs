@@ -22,8 +22,8 @@ use crate::money::Currency;
 use crate::on_tx;
 use crate::pool::Tx;
 use crate::record_batches::{
-    self, Batch, ChangedRow, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, RowThere, Upserted,
-    check_id, check_time, clean, clean_option,
+    self, Batch, ChangedRow, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, RowThere,
+    Upserted, check_id, check_time, clean, clean_option,
 };
 use crate::text_enum::{MemberConflict, MemberOrigin, SyncStatus};
 
@@ -71,8 +71,7 @@ const IF_VENDORS_AND_NEWER: &str = concat!("\n    WHERE member_syncs.origin = 'v
 const IF_VENDORS: &str = "\n    WHERE member_syncs.origin = 'vendor'";
 /// The keys and ids of the rows that changed.
 const CHANGED: &str = " RETURNING '' AS stream, member_id, id";
-const THERE: &str =
-    "SELECT '' AS stream, member_id, id, last_activity FROM member_syncs WHERE system_id = ";
+const THERE: &str = "SELECT '' AS stream, member_id, id, last_activity FROM member_syncs WHERE system_id = ";
 
 const RAISE_HEAD: &str = "
     UPDATE member_syncs SET version_at = seen.column3, observed_at = seen.column4 FROM (";

@@ -205,6 +205,7 @@ on_both! {
         a_failed_push_is_told_and_asked_for_again,
         lists_are_newest_first_and_complete,
         lists_are_filtered_and_scoped,
+    }
     records_handed_in {
         each_record_is_told_what_became_of_it,
         of_one_id_twice_in_a_batch_the_last_is_written,

@@ -37,8 +37,8 @@ const FINISH: &str = "
 const FINISH_CHANGED: &str = "
     UPDATE member_syncs SET pushed_at = $2, external_member_id = COALESCE($3, external_member_id) WHERE id = $1";
 const FAIL: &str = "
-    UPDATE member_syncs SET sync_status = 'failed', push_error = $3
-    WHERE id = $1 AND content_hash = $2 AND sync_status <> 'success'";
+    UPDATE member_syncs SET sync_status = 'failed', push_error = $2
+    WHERE id = $1 AND sync_status = 'pending'";
 
 #[cfg(feature = "testing")]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
@@ -215,13 +215,7 @@ pub async fn finish_push(
     Ok(false)
 }
 
-/// Notes that the vendor did not take it and is not asked again; a row that was changed meanwhile is left alone.
-pub async fn fail_push(tx: &mut Tx, pushed: Pushed<'_>, error: &str) -> Result<(), StoreError> {
-    Ok(on_tx!(tx, |ex| sqlx::query(FAIL)
-        .bind(pushed.id)
-        .bind(pushed.content_hash)
-        .bind(error)
-        .execute(ex)
-        .await
-        .map(drop))?)
+/// Notes that the vendor did not take a member that waits, and is not asked again.
+pub async fn fail_push(tx: &mut Tx, id: Uuid, error: &str) -> Result<(), StoreError> {
+    Ok(on_tx!(tx, |ex| sqlx::query(FAIL).bind(id).bind(error).execute(ex).await.map(drop))?)
 }
