@@ -23,6 +23,8 @@ pub mod body;
 pub mod caller;
 pub mod document;
 pub mod edge;
+pub mod events;
+pub mod failures;
 pub mod handing_in;
 pub mod health;
 pub mod idempotency;
@@ -70,12 +72,19 @@ pub const ROUTES: &[Route] = &[
     route(Method::DELETE, "/integrations/systems/{system_id}", "delete_system", Needs(DeleteSystems)),
     route(Method::POST, "/integrations/systems/{system_id}/test", "test_system", Needs(TestSystems)),
     route(Method::POST, "/integrations/systems/{system_id}/sync", "start_sync", Needs(ManageRuns)),
+    route(Method::GET, "/integrations/systems/{system_id}/schedule", "show_schedule", Needs(SeeSystems)),
+    route(Method::POST, "/integrations/schedules/preview", "preview_schedule", Needs(SeeSystems)),
+    route(Method::GET, "/integrations/systems/{system_id}/health", "show_system_health", Needs(SeeSystems)),
+    route(Method::GET, "/integrations/health", "list_system_health", Needs(SeeSystems)),
     route(Method::POST, "/integrations/systems/{system_id}/pause", "pause_system", Needs(WriteSystems)),
     route(Method::POST, "/integrations/systems/{system_id}/resume", "resume_system", Needs(WriteSystems)),
     route(Method::GET, "/integrations/sync-logs", "list_runs", Needs(SeeRuns)),
     route(Method::GET, "/integrations/sync-logs/{run_id}", "show_run", Needs(SeeRuns)),
     route(Method::POST, "/integrations/sync-logs/{run_id}/cancel", "cancel_run", Needs(ManageRuns)),
     route(Method::POST, "/integrations/sync-logs/{run_id}/retry", "retry_run", Needs(ManageRuns)),
+    route(Method::GET, "/integrations/sync-failures", "list_failures", Needs(SeeRuns)),
+    route(Method::GET, "/integrations/sync-failures/{failure_id}", "show_failure", Needs(SeeRuns)),
+    route(Method::GET, "/events", "stream_events", Needs(SeeRuns)),
     route(
         Method::POST,
         "/integrations/pos/{system_id}/transactions",
@@ -173,6 +182,8 @@ pub enum Tag {
     Systems,
     /// Runs: what was synchronised, when, with what outcome.
     Runs,
+    /// What happens, as it happens.
+    Live,
     /// Transactions of tills.
     Pos,
     /// Orders from suppliers and returns to them.
@@ -194,6 +205,7 @@ pub struct BodyLimit(pub usize);
 type Handlers = (
     session::Session,
     systems::Systems,
+    (systems::watch::Watch, failures::Failures, events::Events),
     runs::Runs,
     pos::Pos,
     supplier::Supplier,
@@ -227,6 +239,7 @@ fn handlers(app: &App) -> OpenApiService<Handlers, ()> {
     let handlers = (
         session::Session(app.clone()),
         systems::Systems(app.clone()),
+        (systems::watch::Watch(app.clone()), failures::Failures(app.clone()), events::Events(app.clone())),
         runs::Runs(app.clone()),
         pos::Pos(app.clone()),
         supplier::Supplier(app.clone()),

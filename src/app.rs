@@ -17,6 +17,7 @@ use zhilian_sync_jobs::{Context, scheduler, worker};
 use zhilian_sync_store::{Clock, Store};
 
 use crate::config::Settings;
+use crate::feed::Feed;
 use crate::serve::Limits;
 use crate::{api, auth, serve};
 
@@ -67,6 +68,7 @@ struct Parts {
     inbox: Option<Inbox>,
     inbox_stop: CancellationToken,
     gate: auth::Gate,
+    feed: Feed,
     test_waiters: Arc<Semaphore>,
     clock_skew_ms: AtomicI64,
     lock: Option<files::Lock>,
@@ -115,12 +117,14 @@ impl App {
         let inbox_stop = CancellationToken::new();
         let inbox =
             role.serves_http().then(|| Inbox::start(&context, &settings.webhooks, inbox_stop.clone()));
+        let feed = Feed::new(context.store.clone(), &settings.events);
         let parts = Parts {
             settings,
             context,
             inbox,
             inbox_stop,
             gate: auth::Gate::default(),
+            feed,
             test_waiters,
             clock_skew_ms: AtomicI64::new(0),
             lock,
@@ -166,7 +170,12 @@ impl App {
                 scheduler::run(self.context().clone(), stop.clone()).await;
             }
         };
-        let (served, (), (), ()) = tokio::join!(http, work, schedule, self.follow_time(&stop));
+        // A stream has no end of its own, and the last request is waited for.
+        let hang_up = async {
+            stop.cancelled().await;
+            self.0.feed.end();
+        };
+        let (served, (), (), (), ()) = tokio::join!(http, work, schedule, self.follow_time(&stop), hang_up);
         self.store().close().await;
         tracing::info!("stopped");
         served
@@ -222,6 +231,12 @@ impl App {
     /// The gate before password checks.
     pub(crate) fn gate(&self) -> &auth::Gate {
         &self.0.gate
+    }
+
+    /// What live clients hear.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.0.feed
     }
 
     /// Places for callers who wait for a connection test.

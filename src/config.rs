@@ -37,6 +37,8 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// Calls to vendors.
     pub vendors: VendorSettings,
+    /// The feed of live clients.
+    pub events: EventSettings,
     /// Signing in.
     pub auth: AuthSettings,
     /// Log lines.
@@ -128,6 +130,18 @@ pub struct RedisSettings {
 pub struct VaultSettings {
     /// 32 bytes in base64; empty where a file beside the database holds them.
     pub master_key: Secret,
+}
+
+/// Settings of the feed of live clients.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventSettings {
+    /// How often news are looked for while somebody listens.
+    pub poll_ms: u64,
+    /// How often a silent stream shows that it lives, and its caller is checked again.
+    pub heartbeat_ms: u64,
+    /// How many clients may listen to one process.
+    pub listeners_max: usize,
 }
 
 /// Settings of signing in.
@@ -346,7 +360,7 @@ mod tests {
           `server.max_connections` (file `FILE`): invalid type: string "many", expected usize
           `engine.turn_secs` (environment `ZHILIAN__ENGINE__TURN_SECS`): `soon` is not a whole number
           `log.format` (environment `ZHILIAN__LOG__FORMAT`): unknown variant `xml`, expected `human` or `json`
-          `nothing.here` (environment `ZHILIAN__NOTHING__HERE`): unknown field `nothing`, expected one of `server`, `database`, `redis`, `vault`, `queue`, `engine`, `webhooks`, `vendors`, `auth`, `log`
+          `nothing.here` (environment `ZHILIAN__NOTHING__HERE`): unknown field `nothing`, expected one of `server`, `database`, `redis`, `vault`, `queue`, `engine`, `webhooks`, `vendors`, `events`, `auth`, `log`
           `database.url` (environment `DATABASE_URL_FILE`): `DATABASE_URL` is given too; keep one of the two
           `server.address` (environment `PORT`): `http` is not a port number
           `database.url` (environment `DATABASE_URL`): not a database URL; expected `sqlite:PATH` or `postgres://user:password@host/name`

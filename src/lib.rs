@@ -13,6 +13,7 @@ pub mod app;
 pub mod auth;
 
 pub mod api;
+pub mod feed;
 pub mod serve;
 
 pub mod demo;

@@ -2,6 +2,8 @@
 //! what becomes of it, run by run. Time stands still unless a test moves it; nothing sleeps.
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
+#[path = "flows/anew.rs"]
+mod anew;
 #[path = "flows/boundaries.rs"]
 mod boundaries;
 #[path = "flows/credentials.rs"]

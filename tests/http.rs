@@ -12,8 +12,14 @@ mod access;
 mod batch;
 #[path = "http/document.rs"]
 mod document;
+#[path = "http/events.rs"]
+mod events;
+#[path = "http/failures.rs"]
+mod failures;
 #[path = "http/health.rs"]
 mod health;
+#[path = "http/health_of_systems.rs"]
+mod health_of_systems;
 #[path = "http/hooks.rs"]
 mod hooks;
 #[path = "http/idempotency.rs"]
@@ -30,6 +36,8 @@ mod redaction;
 mod reservation;
 #[path = "http/runs.rs"]
 mod runs;
+#[path = "http/schedule.rs"]
+mod schedule;
 #[path = "http/session.rs"]
 mod session;
 #[path = "http/start.rs"]

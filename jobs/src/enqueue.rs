@@ -35,6 +35,9 @@ pub struct PullParameters {
     /// Read up to this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<DateTime<Utc>>,
+    /// Read everything from the beginning; the watermark moves when that is done, and stays until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
 }
 
 impl PullParameters {
@@ -42,6 +45,13 @@ impl PullParameters {
     #[must_use]
     pub const fn is_backfill(&self) -> bool {
         self.from.is_some() || self.to.is_some()
+    }
+
+    /// Why a run with them exists that a person asks for: who reads the past takes no place from those where
+    /// a person waits.
+    #[must_use]
+    pub const fn trigger(&self) -> Trigger {
+        if self.is_backfill() || self.anew { Trigger::Backfill } else { Trigger::Manual }
     }
 }
 
@@ -289,7 +299,8 @@ pub async fn enqueue(ctx: &Context, tx: &mut Tx, wish: &Wish) -> Result<Enqueued
         let Some(active) = sync_logs::find_active(tx, &key).await? else {
             continue;
         };
-        if active.parameters != run.parameters {
+        // Who tells of news is content with whatever reads them, if only it reads once more.
+        if active.parameters != run.parameters && wish.trigger != Trigger::Webhook {
             return Err(StoreError::Conflict(format!(
                 "run `{}` of the same stream is under way with other parameters; wait for it or cancel it",
                 active.id

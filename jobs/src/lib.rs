@@ -24,6 +24,7 @@ pub mod kinds;
 pub mod worker;
 
 pub mod backoff;
+pub mod health;
 pub mod outcome;
 
 pub mod vendor;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::sync_logs::{self, AttemptError, NewRun, Run};
-use zhilian_sync_store::{Lane, RunId, StoreError, SystemStatus, Trigger, webhook_events};
+use zhilian_sync_store::{Lane, RunId, StoreError, SystemStatus, Trigger, events, webhook_events};
 
 use crate::context::{Context, seconds};
 use crate::enqueue::{self, Enqueued, Wish};
@@ -81,6 +81,7 @@ impl Scheduler {
             ("look at the queue", self.look_at_queue(ctx).await),
             ("ring", self.ring(ctx).await),
             ("ring for webhooks", self.ring_hooks(ctx).await),
+            ("place events", events::place(&ctx.store).await.map(drop)),
         ];
         for (step, result) in steps {
             if let Err(error) = result {

@@ -27,6 +27,7 @@ pub fn document<T: OpenApi>(service: &OpenApiService<T, ()>) -> Value {
     formats::add(&mut document);
     errors::add(&mut document);
     headers::add(&mut document);
+    headers::add_key(&mut document);
     examples::add(&mut document);
     links::add(&mut document);
     document
@@ -203,6 +204,9 @@ fn type_of(schema: &Value) -> String {
     }
     if let Some(first) = schema["allOf"].get(0) {
         return type_of(first);
+    }
+    if let Some(choices) = schema["anyOf"].as_array() {
+        return choices.iter().map(type_of).collect::<Vec<_>>().join(" or ");
     }
     match schema["type"].as_str() {
         Some("array") => format!("list of {}", type_of(&schema["items"])),

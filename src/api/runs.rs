@@ -5,6 +5,7 @@ use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
 use zhilian_sync_jobs::enqueue::{self, PullParameters, Wish};
 use zhilian_sync_jobs::{Context, Kind};
+use zhilian_sync_store::events::EventKind;
 use zhilian_sync_store::sync_failures::{self, SyncFailure};
 use zhilian_sync_store::sync_logs::{self, Filter, Run};
 use zhilian_sync_store::{RunId, SyncStatus, SystemId, Trigger, audit_logs, external_systems, money};
@@ -244,6 +245,8 @@ impl Runs {
         };
         let id = run.id.to_string();
         audit_logs::insert(&mut tx, context.clock(), caller.audit("run.cancel", "run", &id)).await?;
+        let counts = cancelled.counts();
+        sync_logs::tell(&mut tx, context.clock(), EventKind::RunEnded, &cancelled, counts).await?;
         tx.commit().await?;
         Ok(Answer(RunAnswer::new(&cancelled)))
     }
@@ -311,7 +314,7 @@ fn retry_wish(run: &Run, caller: &Caller) -> Result<Wish, Problem> {
             Problem::internal()
         })?,
     };
-    let trigger = if parameters.is_backfill() { Trigger::Backfill } else { Trigger::Manual };
+    let trigger = parameters.trigger();
     Ok(Wish {
         kind,
         trigger,

@@ -9,7 +9,8 @@ use poem_openapi::param::{Path, Query};
 use serde_json::json;
 use uuid::Uuid;
 use zhilian_sync_jobs::Context;
-use zhilian_sync_store::external_systems::{self, ExternalSystem, Filter};
+use zhilian_sync_store::events::EventKind;
+use zhilian_sync_store::external_systems::{self, ExternalSystem, Filter, SystemChange};
 use zhilian_sync_store::{SystemId, SystemStatus, SystemType, Tx, audit_logs, sync_logs, webhook_events};
 
 use super::Tag;
@@ -33,6 +34,7 @@ pub mod change;
 pub(super) mod secrets;
 mod starting;
 pub mod testing;
+pub mod watch;
 
 /// The operations of this file.
 pub struct Systems(pub App);
@@ -54,6 +56,8 @@ request_body! {
         from: Option<Time>,
         /// Read up to this time.
         to: Option<Time>,
+        /// Read everything anew, from the beginning; what is new comes after that.
+        everything: Option<Flag>,
     }
 }
 
@@ -83,6 +87,7 @@ impl Systems {
         external_systems::insert(&mut tx, &system).await?;
         let detail = change_of_verification(before, &system);
         audit(&mut tx, context, &caller, "system.create", &system, detail.as_deref()).await?;
+        tell(&mut tx, context, SystemChange::Created, &system).await?;
         tx.commit().await?;
         let answer = SystemAnswer::detailed(&system, &context.vendors);
         Ok(Answer(answer.ignoring(body.ignored_fields)))
@@ -177,9 +182,13 @@ impl Systems {
         let mut tx = context.store.begin().await?;
         // Events before runs, and both before the system, as whoever applies events locks them.
         webhook_events::bury_of_system(&mut tx, system.id, now).await?;
-        sync_logs::cancel_all_of(&mut tx, system.id, "the system was deleted", now).await?;
+        let runs = sync_logs::cancel_all_of(&mut tx, system.id, "the system was deleted", now).await?;
+        for run in &runs {
+            sync_logs::tell(&mut tx, context.clock(), EventKind::RunEnded, run, run.counts()).await?;
+        }
         external_systems::delete(&mut tx, &system, now).await?;
         audit(&mut tx, context, &caller, "system.delete", &system, None).await?;
+        tell(&mut tx, context, SystemChange::Deleted, &system).await?;
         tx.commit().await?;
         Ok(Success::answer(format!("system `{}` is deleted; its records are kept", system.name)))
     }
@@ -248,6 +257,9 @@ impl Systems {
     }
 
     /// Synchronise now
+    ///
+    /// What is new, of one stream or of all; with `from` or `to` a range of the past once more; with
+    /// `everything` all there is, from the beginning.
     #[oai(
         path = "/integrations/systems/:system_id/sync",
         method = "post",
@@ -274,6 +286,13 @@ impl Systems {
         let mut tx = context.store.begin().await?;
         external_systems::save(&mut tx, &system, change.status, context.clock().now()).await?;
         audit(&mut tx, context, caller, change.action, &system, change.detail).await?;
+        let told = match change.action {
+            "system.pause" => SystemChange::Paused,
+            "system.resume" => SystemChange::Resumed,
+            _ => SystemChange::Updated,
+        };
+        let system = ExternalSystem { status: change.status.unwrap_or(system.status), ..system };
+        tell(&mut tx, context, told, &system).await?;
         tx.commit().await?;
         let saved = external_systems::get(&context.store, system.id).await?;
         Ok(SystemAnswer::detailed(&saved, &context.vendors))
@@ -306,6 +325,16 @@ fn change_of_verification(before: Verification, system: &ExternalSystem) -> Opti
     let after = Verification::of(system);
     (after != before)
         .then(|| json!({"webhook_verification": {"from": before.text(), "to": after.text()}}).to_string())
+}
+
+/// Tells live clients what was done to a system.
+pub async fn tell(
+    tx: &mut Tx,
+    context: &Context,
+    change: SystemChange,
+    system: &ExternalSystem,
+) -> Result<(), Problem> {
+    Ok(external_systems::tell(tx, context.clock(), system.id, change, system.status).await?)
 }
 
 /// Writes down who did what to a system.

@@ -12,6 +12,8 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type};
 use secrecy::SecretString;
 use serde_json::{Map, Number, Value};
+use zhilian_sync_jobs::health::Level;
+use zhilian_sync_store::events::EventKind;
 use zhilian_sync_store::money::{self, MoneyError};
 use zhilian_sync_store::webhook_events::{AcceptedBy, EventResult, WebhookState};
 use zhilian_sync_store::{
@@ -413,6 +415,8 @@ named! {
     WebhookState = "webhook_state",
     AcceptedBy = "accepted_by",
     EventResult = "webhook_result",
+    EventKind = "event_kind",
+    Level = "health_level",
 }
 
 /// One of the values of an enumeration.

@@ -18,11 +18,15 @@ use crate::pool::{Store, Tx};
 use crate::text_enum::{MemberConflict, SyncStatus, SystemStatus, SystemType};
 use crate::{on_read, on_tx, on_write, webhook_events};
 
+mod figures;
 mod list;
+mod news;
 mod outcome;
 mod secrets;
 
+pub use figures::{Backlog, COUNTED_MAX, Figures, RunFigures, figures};
 pub use list::{Filter, list};
+pub use news::{SystemChange, tell};
 pub use outcome::{Health, record_outcome};
 pub use secrets::{
     credentials, set_credentials, set_webhook_secrets, webhook_secrets, webhook_secrets_valid_at,
@@ -403,6 +407,9 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("external_systems::ADVANCE", ADVANCE),
     ("external_systems::RECORD_SUCCESS", outcome::RECORD_SUCCESS),
     ("external_systems::RECORD_FAILURE", outcome::RECORD_FAILURE),
+    ("external_systems::STATUS", outcome::STATUS),
+    ("external_systems::RUNS", figures::RUNS),
+    ("external_systems::BACKLOG", figures::BACKLOG),
     ("external_systems::DELETE", DELETE),
     ("external_systems::SCHEDULE", SCHEDULE),
     ("external_systems::UNSCHEDULED", UNSCHEDULED),

@@ -17,6 +17,10 @@ use crate::pool::{Store, Tx};
 use crate::record_batches::{CHUNK_ROWS, Key, RefusedRecord, clean, refuse};
 use crate::{on_read, on_tx, on_write};
 
+mod list;
+
+pub use list::{Filter, find, list};
+
 /// The most failures that one list holds: a page of 500, and the one more that tells whether there is a
 /// next page.
 pub const PAGE_MAX: u32 = 501;
@@ -62,6 +66,7 @@ pub(crate) const PURGE: &str = "
 #[cfg(feature = "testing")]
 pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("sync_failures::ANY_OPEN", ANY_OPEN),
+    ("sync_failures::FIND", list::FIND),
     ("sync_failures::LIST_OF_RUN", LIST_OF_RUN),
     ("sync_failures::LIST_OPEN", LIST_OPEN),
     ("sync_failures::COUNT_OF_RUN", COUNT_OF_RUN),

@@ -28,6 +28,7 @@ mod enqueue;
 mod finish;
 mod list;
 mod minute;
+mod news;
 
 pub use claim::{Claim, claim, fence, progress};
 pub use due::{
@@ -37,6 +38,7 @@ pub use enqueue::{Active, NewRun, ask_again, find_active, hurry, insert};
 pub use finish::{AttemptError, Ending, cancel, cancel_all_of, finish, give_back, retry};
 pub use list::{Filter, Tally, list, slots, tally};
 pub use minute::{APPLY_WEBHOOKS, LogMinute, log_minute, minute_id};
+pub use news::tell;
 
 /// A row of `sync_logs`.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -120,6 +122,17 @@ impl Run {
     #[must_use]
     pub fn attempt_errors(&self) -> Vec<AttemptError> {
         self.error_details.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    /// What it has done to the records so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        Counts {
+            total: self.records_total,
+            success: self.records_success,
+            failed: self.records_failed,
+            skipped: self.records_skipped,
+        }
     }
 }
 

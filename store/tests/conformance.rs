@@ -137,7 +137,9 @@ on_both! {
         a_blocked_budget_makes_everybody_wait,
     }
     events {
-        events_are_heard_in_order_after_an_id,
+        events_are_heard_in_order_after_a_position,
+        an_event_that_commits_late_is_not_skipped,
+        many_who_place_at_once_leave_no_gap,
     }
     pos_transactions {
         a_record_is_stored_with_all_its_fields,

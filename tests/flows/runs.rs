@@ -69,7 +69,7 @@ async fn a_wish_with_other_parameters_is_a_conflict_that_names_the_run() {
         |flow| async {
             let id = flow.wish(&Wish::pull(flow.system.id, "transactions", None)).await;
             let mut odd = Wish::pull(flow.system.id, "transactions", None);
-            odd.parameters = PullParameters { from: Some(noon()), to: None };
+            odd.parameters = PullParameters { from: Some(noon()), ..PullParameters::default() };
             // A range has a key of its own and runs beside the normal pull.
             assert!(matches!(enqueue::start(&flow.ctx, &odd).await.unwrap(), Enqueued::New(_)));
             let active = flow.run(id).await;
@@ -88,7 +88,7 @@ async fn a_backfill_reads_its_range_and_leaves_the_watermark() {
         |flow| async {
             let (from, to) = (noon() - TimeDelta::days(100), noon() - TimeDelta::days(80));
             let mut wish = Wish::pull(flow.system.id, "transactions", None);
-            wish.parameters = PullParameters { from: Some(from), to: Some(to) };
+            wish.parameters = PullParameters { from: Some(from), to: Some(to), anew: false };
             let id = flow.wish(&wish).await;
             drain(&flow.ctx).await;
             assert_eq!(flow.run(id).await.status, SyncStatus::Success);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::TestApp;
 
+#[expect(clippy::too_many_lines, reason = "the whole answer is shown")]
 #[tokio::test]
 async fn good_records_are_stored_and_bad_ones_explained() {
     for app in TestApp::every().await {

@@ -109,6 +109,40 @@ async fn a_served_process_answers_and_stops_when_told() {
     assert!(client().get(&url).send().await.is_err());
 }
 
+#[tokio::test]
+async fn a_process_stops_while_clients_listen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    // Shorter than the stream: what is sent after the handler is not its time any more.
+    settings.server.request_timeout_secs = 1;
+    settings.server.drain_secs = 60;
+    settings.events.heartbeat_ms = 600;
+    let app = open(settings).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/api/v1", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (app, stop) = (app.clone(), stop.clone());
+        async move { app.run(ProcessRole::All, Some(listener), stop).await }
+    });
+    let login = client().post(format!("{base}/auth/login")).header("content-type", "application/json");
+    let login = login.body(serde_json::json!({"username": "admin", "password": "correct horse"}).to_string());
+    let signed_in: serde_json::Value =
+        serde_json::from_str(&login.send().await.unwrap().text().await.unwrap()).unwrap();
+    let token = signed_in["access_token"].as_str().unwrap();
+    let mut stream = client().get(format!("{base}/events")).bearer_auth(token).send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    let mut heartbeats = 0;
+    while heartbeats < 3 {
+        let piece = stream.chunk().await.unwrap().expect("the stream outlives the limit of a request");
+        heartbeats += usize::from(&piece[..] == b":\n\n");
+    }
+    stop.cancel();
+    while stream.chunk().await.unwrap().is_some() {}
+    let stopping = tokio::time::timeout(std::time::Duration::from_secs(20), running);
+    stopping.await.expect("nobody waits for the end of the drain").unwrap().unwrap();
+}
+
 #[expect(clippy::disallowed_methods, reason = "the test's own client calls only the service under test")]
 fn client() -> reqwest::Client {
     reqwest::Client::new()

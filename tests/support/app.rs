@@ -55,8 +55,13 @@ impl TestApp {
 
     /// One on every database there is.
     pub(crate) async fn every() -> Vec<Self> {
+        Self::every_with(|_| {}).await
+    }
+
+    /// One on every database there is, with other settings.
+    pub(crate) async fn every_with(change: impl Fn(&mut Settings)) -> Vec<Self> {
         let stores = testing::every(|| Clock::fake(testing::noon())).await;
-        stores.into_iter().map(|store| Self::on(store, |_| {})).collect()
+        stores.into_iter().map(|store| Self::on(store, &change)).collect()
     }
 
     fn on(store: TestStore, change: impl FnOnce(&mut Settings)) -> Self {
@@ -183,6 +188,16 @@ impl TestApp {
         let answered = Answered::read(request.send().await).await;
         documented::check(&self.app, &method, path, &answered);
         answered
+    }
+
+    /// An answer that is not read to its end, because it may have none.
+    pub(crate) async fn open(&self, path: &str, token: &str, headers: &[(&str, String)]) -> TestResponse {
+        let mut request = self.client.get(format!("{}{path}", api::BASE)).header("x-request-id", REQUEST_ID);
+        request = request.header("authorization", format!("Bearer {token}"));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        request.send().await
     }
 
     /// Any request with a body of any form, which says of itself only what the headers say.

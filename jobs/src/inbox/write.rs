@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
-use serde_json::json;
+use serde_json::{Value, json};
+use zhilian_sync_store::events::{self, EventKind, NewEvent};
 use zhilian_sync_store::external_systems::{self, Health};
 use zhilian_sync_store::record_patches::{self, Patched, RecordPatch};
 use zhilian_sync_store::sync_failures::{self, Failing, NewFailure};
 use zhilian_sync_store::sync_logs::{self, Counts, LogMinute};
 use zhilian_sync_store::webhook_events::{self, End, EventResult, Outcome, WebhookEvent};
-use zhilian_sync_store::{EventId, RunId, StoreError, SystemId, Tx, events};
+use zhilian_sync_store::{EventId, RunId, StoreError, SystemId, Tx};
 
 use super::planning::{Claimed, Fault, Planned, RECORD_MISSING};
 use super::records::{Records, Stored};
@@ -24,8 +25,6 @@ use crate::enqueue::{self, Wish};
 use crate::outcome::{Action, JobError};
 use crate::worker::later;
 
-/// What live clients hear when a minute log begins.
-const NEWS: &str = "webhooks.applied";
 /// Of its attempts an event keeps one in so many while it waits for what mends itself with time.
 const ATTEMPTS_LEFT: i64 = 4;
 
@@ -54,6 +53,8 @@ impl LogKey {
 struct Line {
     counts: Counts,
     failed: Option<(&'static str, String)>,
+    /// Events that were given up.
+    dead: i64,
 }
 
 /// What the events of one transaction come to.
@@ -238,7 +239,9 @@ impl Sheet<'_> {
         };
         tracing::warn!(event.id = %event.id, event.code = code, "the event is dead: {message}");
         self.count(at, Counts { total: 1, failed: 1, ..Counts::default() });
-        self.line(at).failed = Some((code, message));
+        let line = self.line(at);
+        line.dead += 1;
+        line.failed = Some((code, message));
     }
 
     /// What became of the events that brought records.
@@ -343,7 +346,7 @@ impl Sheet<'_> {
                 breaker_failures: i64::from(self.ctx.engine.breaker_failures.max(1)),
                 cooldown_until: self.now + seconds(self.ctx.engine.breaker_cooldown_secs),
             };
-            external_systems::record_outcome(&mut tx, *system, &health, self.now).await?;
+            external_systems::record_outcome(&mut tx, self.ctx.clock(), *system, &health).await?;
         }
         tx.commit().await?;
         self.ctx.applying.tell(news);
@@ -381,13 +384,32 @@ impl Sheet<'_> {
                 failed_reason,
             };
             let id = sync_logs::log_minute(tx, self.ctx.clock(), log).await?;
+            let (of, minute) = (&key.event_type, key.minute);
             if self.ctx.applying.is_news(id) {
-                let data = json!({ "event_type": key.event_type, "minute": key.minute }).to_string();
-                let (news, system) = (self.ctx.clock().new_id(), Some(key.system));
-                events::insert(tx, news, NEWS, system, Some(id), &data, self.now).await?;
+                let data = json!({ "event_type": of, "minute": minute });
+                self.tell(tx, EventKind::WebhooksApplied, (key.system, id), &data).await?;
                 told.push(id);
+            }
+            if line.dead > 0 {
+                let code = failed_reason.map(|(code, _)| code);
+                let data =
+                    json!({ "event_type": of, "minute": minute, "events": line.dead, "error_code": code });
+                self.tell(tx, EventKind::WebhookDead, (key.system, id), &data).await?;
             }
         }
         Ok(told)
+    }
+
+    /// Tells live clients about a minute of a system.
+    async fn tell(
+        &self,
+        tx: &mut Tx,
+        kind: EventKind,
+        (system, log): (SystemId, RunId),
+        data: &Value,
+    ) -> Result<(), StoreError> {
+        let data = data.to_string();
+        let event = NewEvent { kind, system_id: Some(system), run_id: Some(log), data: &data };
+        events::insert(tx, self.ctx.clock(), event).await
     }
 }

@@ -6,6 +6,8 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, TimeDelta, Utc};
+use zhilian_sync_store::events::EventKind;
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
 use zhilian_sync_store::sync_failures::{self, Failing, FailureStage, NewFailure};
@@ -28,6 +30,8 @@ use watermark::Reading;
 
 /// Fewer records than this say nothing about the share that failed.
 const SHARE_RECORDS_MIN: i64 = 10;
+/// Live clients hear of a pull's progress no more often.
+const TELL_EVERY: TimeDelta = TimeDelta::seconds(5);
 
 /// The system of a run; a deleted one ends it.
 pub(super) async fn system_of(ctx: &Context, attempt: &Attempt) -> Result<ExternalSystem, JobError> {
@@ -67,6 +71,8 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         member_conflict: system.member_conflict,
         position,
         counts,
+        told_at: ctx.clock().now(),
+        telling: false,
     };
     pull.read_to_the_end().await?;
     pull.verdict()
@@ -83,6 +89,10 @@ struct Pull<'a> {
     member_conflict: MemberConflict,
     position: Position,
     counts: Counts,
+    /// When live clients last heard of it: at first of its start, or of the attempt before.
+    told_at: DateTime<Utc>,
+    /// Whether they hear of the page that is being written.
+    telling: bool,
 }
 
 impl Pull<'_> {
@@ -118,6 +128,11 @@ impl Pull<'_> {
     /// Maps a page, and notes what it says about where we are.
     fn look_at(&mut self, page: &Page) -> Mapped {
         self.position.saw(page, self.stream);
+        let now = self.ctx.clock().now();
+        self.telling = now - self.told_at >= TELL_EVERY;
+        if self.telling {
+            self.told_at = now;
+        }
         let mapped = self.connection.map_page(self.stream, page);
         if let Some(suspect) = &self.reading.suspect {
             let transactions = mapped.transactions.iter().map(|one| (Some(one.occurred_at), one.version_at));
@@ -186,6 +201,9 @@ impl Pull<'_> {
         let position = self.position.to_text();
         let claim = self.attempt.run.claim();
         sync_logs::progress(&mut tx, claim, Some(&position), counts, Some(&asked), Some(&answered)).await?;
+        if self.telling && !self.position.done {
+            sync_logs::tell(&mut tx, clock, EventKind::RunProgressed, &self.attempt.run, counts).await?;
+        }
         if self.position.done {
             if !self.too_many_failed(counts) {
                 self.reading.finish(&mut tx, self.ctx, &self.position, run).await?;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use zhilian_sync_store::events::EventKind;
 use zhilian_sync_store::external_systems::{self, Health};
 use zhilian_sync_store::sync_logs::{self, AttemptError, Ending, Run};
-use zhilian_sync_store::{StoreError, SyncStatus, Trigger, events};
+use zhilian_sync_store::{StoreError, SyncStatus, Trigger};
 
 use super::Done;
 use crate::backoff::RetryPolicy;
@@ -178,12 +179,9 @@ pub(crate) async fn system_hears(
             let activate = kind.is_some_and(Kind::activates);
             Health::Working { status: run.status, activate }
         };
-        external_systems::record_outcome(tx, system, &health, now).await?;
+        external_systems::record_outcome(tx, ctx.clock(), system, &health).await?;
     }
-    let data =
-        serde_json::json!({ "kind": run.kind, "stream": run.sync_type, "status": run.status.as_str() });
-    events::insert(tx, ctx.clock().new_id(), "run.ended", run.system_id, Some(run.id), &data.to_string(), now)
-        .await
+    sync_logs::tell(tx, ctx.clock(), EventKind::RunEnded, run, run.counts()).await
 }
 
 /// A run that was asked for once more while it was under way: its successor, in the same transaction.
@@ -216,7 +214,8 @@ async fn repeat(
         scheduled_for: None,
         // What was announced a moment ago is to be in its window.
         wait: system.map(|system| enqueue::wait_of(ctx, &system, &run.sync_type)).unwrap_or_default(),
-        parameters: pull,
+        // Everything is read anew once; what comes after it is what is new.
+        parameters: PullParameters { anew: false, ..pull },
         replay: parameters
             .filter(|_| kind == Kind::ReplayWebhooks)
             .and_then(|text| serde_json::from_str(text).ok()),

@@ -75,7 +75,8 @@ pub(crate) async fn live_clients_hear_of_a_minute_once(bench: Bench) {
         bench.receive(system, std::slice::from_ref(body)).await;
         bench.drain().await;
     }
-    let heard = events::list_after(bench.store(), uuid::Uuid::nil(), 100).await.unwrap();
+    events::place(bench.store()).await.unwrap();
+    let heard = events::list_after(bench.store(), 0, 100).await.unwrap();
     let heard: Vec<_> = heard.iter().filter(|event| event.kind == "webhooks.applied").collect();
     assert_eq!(heard.len(), 1, "{heard:?}");
     assert_eq!(heard[0].system_id, Some(system));
@@ -93,6 +94,12 @@ pub(crate) async fn a_dead_event_is_counted_and_its_reason_shown(mut bench: Benc
     let log = &logs[0];
     assert_eq!((log.records_total, log.records_success, log.records_failed), (2, 1, 1));
     assert_eq!((log.status, log.error_code.as_deref()), (SyncStatus::Partial, Some("event_not_mapped")));
+    events::place(bench.store()).await.unwrap();
+    let heard = events::list_after(bench.store(), 0, 100).await.unwrap();
+    let dead: Vec<_> = heard.iter().filter(|event| event.kind == "webhook.dead").collect();
+    assert_eq!(dead.len(), 1, "{heard:?}");
+    assert_eq!((dead[0].system_id, dead[0].run_id), (Some(system), Some(log.id)));
+    assert!(dead[0].data.contains(r#""events":1"#), "{}", dead[0].data);
 }
 
 pub(crate) async fn a_record_bears_the_log_of_its_own_event(bench: Bench) {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use zhilian_sync_store::Role;
 
 use crate::api::access::Access;
+use crate::api::idempotency;
 use crate::api::problem::CONTENT_TYPE;
 use crate::api::{ROUTES, Route};
 
@@ -35,6 +36,7 @@ pub const CODES: &[Code] = &[
     code(400, "body_incomplete", "the body ended too early"),
     code(400, "malformed_body", "the body cannot be read"),
     code(400, "malformed_json", "the body is not a JSON object"),
+    code(400, "malformed_record", "a record of a batch is not a JSON object; told beside the record"),
     code(400, "wrong_system_type", "the system is of another type than this path serves"),
     code(401, "invalid_token", "the token is unknown or has ended"),
     code(401, "unauthorized", "nobody is signed in"),
@@ -46,6 +48,7 @@ pub const CODES: &[Code] = &[
     code(404, "not_found", "what is named does not exist, or not for this caller"),
     code(405, "method_not_allowed", "the path does not take this method"),
     code(409, "conflict", "the change contradicts what is there or under way"),
+    code(409, "idempotency_in_progress", "the first request with this `Idempotency-Key` is being worked on"),
     code(409, "not_quarantined", "only a quarantined event is released"),
     code(409, "not_replayable", "the event is quarantined, or is being worked on"),
     code(409, "not_retryable", "only a run that failed, was cancelled or is partial is repeated"),
@@ -55,6 +58,7 @@ pub const CODES: &[Code] = &[
     code(413, "body_too_large", "the body is larger than allowed"),
     code(415, "unsupported_media_type", "the body is not JSON by its content type"),
     code(422, "credentials_needed", "this change needs the credentials again in the same request"),
+    code(422, "idempotency_key_reused", "this `Idempotency-Key` was used for another request"),
     code(422, "invalid_values", "`errors` names every wrong field"),
     code(422, "not_storable", "a value is too long, too large or holds U+0000"),
     code(429, "too_many_sign_ins", "too many sign-ins at the moment"),
@@ -62,12 +66,14 @@ pub const CODES: &[Code] = &[
     code(500, "internal", "the service failed"),
     code(503, "database_unavailable", "the database does not answer"),
     code(503, "inbox_busy", "the event was not kept in time and counts as not received"),
+    code(503, "too_many_listeners", "as many listen to events as may"),
     code(503, "system_misconfigured", "the system's settings or secrets cannot be read"),
     code(504, "timeout", "the request took too long; it may still have had its effect"),
 ];
 
 /// Codes that belong to no operation: the service's own faults, and requests that reach none.
-pub const GENERAL: &[&str] = &["bad_request", "internal", "malformed_body", "no_such_route", "timeout"];
+pub const GENERAL: &[&str] =
+    &["bad_request", "internal", "malformed_body", "malformed_record", "no_such_route", "timeout"];
 
 /// What an operation answers beside what follows from its form.
 pub const SPECIAL: &[(&str, &[&str])] = &[
@@ -82,6 +88,12 @@ pub const SPECIAL: &[(&str, &[&str])] = &[
     ("cancel_run", &["run_ended"]),
     ("retry_run", &["not_retryable", "conflict"]),
     ("create_transaction", &["wrong_system_type"]),
+    ("create_transactions", &["wrong_system_type"]),
+    ("create_supplier_order", &["wrong_system_type"]),
+    ("create_supplier_orders", &["wrong_system_type"]),
+    ("create_reservation", &["wrong_system_type"]),
+    ("create_reservations", &["wrong_system_type"]),
+    ("stream_events", &["too_many_listeners"]),
     ("receive_webhook", RECEIVING),
     ("answer_handshake", SHAKING_HANDS),
     ("answer_probe", SHAKING_HANDS),
@@ -115,6 +127,8 @@ const SHAKING_HANDS: &[&str] = &[
 
 /// What whoever is not signed in is told.
 const OF_A_LOGIN: &[&str] = &["unauthorized", "invalid_token"];
+/// What a request with an `Idempotency-Key` may end with.
+const OF_A_KEY: &[&str] = &["idempotency_in_progress", "idempotency_key_reused", "invalid_values"];
 /// What reading a JSON body may end with.
 const OF_A_BODY: &[&str] = &[
     "malformed_json",
@@ -137,6 +151,9 @@ pub fn of(route: &Route, operation: &Value) -> BTreeMap<u16, Vec<&'static Code>>
         if route.method != Method::GET {
             names.push("foreign_origin");
         }
+    }
+    if idempotency::takes_key(route) {
+        names.extend(OF_A_KEY);
     }
     if route.path.contains('{') {
         names.push("not_found");
@@ -227,7 +244,7 @@ mod tests {
                 assert!(known(code), "no code `{code}`, which `{operation}` answers");
             }
         }
-        for code in OF_A_LOGIN.iter().chain(OF_A_BODY).chain(GENERAL) {
+        for code in OF_A_LOGIN.iter().chain(OF_A_BODY).chain(OF_A_KEY).chain(GENERAL) {
             assert!(known(code), "no code `{code}`");
         }
         let mut names: Vec<&str> = CODES.iter().map(|code| code.code).collect();
@@ -246,7 +263,8 @@ mod tests {
     fn every_code_is_answered_by_some_operation_or_belongs_to_none() {
         let of_a_form = ["database_unavailable", "forbidden", "foreign_origin", "not_found"];
         let special = SPECIAL.iter().flat_map(|(_, codes)| codes.iter());
-        let listed = special.chain(OF_A_LOGIN).chain(OF_A_BODY).chain(GENERAL).chain(&of_a_form);
+        let listed =
+            special.chain(OF_A_LOGIN).chain(OF_A_BODY).chain(OF_A_KEY).chain(GENERAL).chain(&of_a_form);
         let listed: Vec<&str> = listed.copied().collect();
         for code in CODES {
             assert!(listed.contains(&code.code), "no operation answers `{}`", code.code);

@@ -1,6 +1,6 @@
 //! Examples of request bodies, by the names of their schemas; a test sends each to its operation.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The examples, as a JSON object.
 const EXAMPLES: &str = include_str!("examples.json");
@@ -20,8 +20,13 @@ pub(super) fn add(document: &mut Value) {
             continue;
         };
         let name = media["schema"]["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
-        if let Some(example) = name.and_then(|name| examples.get(name)) {
+        let Some(name) = name.map(str::to_owned) else {
+            continue;
+        };
+        if let Some(example) = examples.get(&name) {
             media["example"] = example.clone();
+        } else if let Some(record) = name.strip_suffix("Batch").and_then(|name| examples.get(name)) {
+            media["example"] = json!({ "records": [record] });
         }
     }
 }

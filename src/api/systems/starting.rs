@@ -3,7 +3,7 @@
 use zhilian_sync_jobs::enqueue::{self, PullParameters, Wish};
 use zhilian_sync_jobs::{Context, Kind};
 use zhilian_sync_store::external_systems::ExternalSystem;
-use zhilian_sync_store::{RunId, Trigger, audit_logs, sync_logs};
+use zhilian_sync_store::{RunId, audit_logs, sync_logs};
 
 use super::SyncRequest;
 use crate::api::caller::Caller;
@@ -18,14 +18,23 @@ pub(super) async fn start(
     request: SyncRequest,
 ) -> Result<StartedAnswer, Problem> {
     let streams = streams(context, system, request.stream.map(|text| text.0))?;
-    let parameters =
-        PullParameters { from: request.from.map(|time| time.0), to: request.to.map(|time| time.0) };
+    let parameters = PullParameters {
+        from: request.from.map(|time| time.0),
+        to: request.to.map(|time| time.0),
+        anew: request.everything.is_some_and(|flag| flag.0),
+    };
+    if parameters.anew && parameters.is_backfill() {
+        return Err(Problem::invalid_field(
+            "everything",
+            "is given together with a range; give one of the two",
+        ));
+    }
     if let (Some(from), Some(to)) = (parameters.from, parameters.to)
         && from >= to
     {
         return Err(Problem::invalid_field("to", "is not after `from`"));
     }
-    let trigger = if parameters.is_backfill() { Trigger::Backfill } else { Trigger::Manual };
+    let trigger = parameters.trigger();
     let mut tx = context.store.begin().await?;
     let mut enqueued = Vec::new();
     for stream in &streams {

@@ -13,7 +13,7 @@ use serde_json::json;
 use url::form_urlencoded;
 use zhilian_sync_jobs::Context;
 use zhilian_sync_jobs::vendor::webhook::WebhookSpec;
-use zhilian_sync_store::external_systems::{self, ExternalSystem};
+use zhilian_sync_store::external_systems::{self, ExternalSystem, SystemChange};
 
 use crate::api::body::request_body;
 use crate::api::caller::Caller;
@@ -82,6 +82,7 @@ pub(super) async fn rotate(
     let mut tx = context.store.begin().await?;
     external_systems::save(&mut tx, &system, None, now).await?;
     systems::audit(&mut tx, context, caller, "system.webhook_secret", &system, Some(&detail)).await?;
+    systems::tell(&mut tx, context, SystemChange::Updated, &system).await?;
     tx.commit().await?;
     let saved = external_systems::get(&context.store, system.id).await?;
     let path = webhook_path(&saved);

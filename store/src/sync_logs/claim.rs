@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Counts, Run};
+use super::{Counts, Run, tell};
 use crate::error::StoreError;
+use crate::events::EventKind;
 use crate::ids::RunId;
+use crate::on_tx;
 use crate::pool::{Store, Tx};
-use crate::{on_tx, on_write};
 
 /// Proof of having claimed a run: valid for as long as the row's `claim_no` is this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(crate) const CLAIM: &str = "UPDATE sync_logs SET status = 'syncing', attempt
 
 /// Takes a run that is due, or whose worker fell silent. `None`: somebody has it, it is not due, it
 /// ended, or it is out of attempts; in every case there is nothing to do.
+///
+/// Of the first claim live clients hear.
 pub async fn claim(
     store: &Store,
     id: RunId,
@@ -39,13 +42,22 @@ pub async fn claim(
     lease_until: DateTime<Utc>,
 ) -> Result<Option<Run>, StoreError> {
     let now = store.clock().now();
-    Ok(on_write!(store, |ex| sqlx::query_as(CLAIM)
+    let mut tx = store.begin().await?;
+    let claimed: Option<Run> = on_tx!(&mut tx, |ex| sqlx::query_as(CLAIM)
         .bind(id)
         .bind(now)
         .bind(lease_until)
         .bind(worker.to_owned())
         .fetch_optional(ex)
-        .await)?)
+        .await)?;
+    let Some(run) = claimed else {
+        return Ok(None);
+    };
+    if run.claim_no == 1 {
+        tell(&mut tx, store.clock(), EventKind::RunStarted, &run, run.counts()).await?;
+    }
+    tx.commit().await?;
+    Ok(Some(run))
 }
 
 pub(crate) const FENCE: &str = "UPDATE sync_logs SET lease_until = $3, updated_at = $4 \

@@ -137,17 +137,17 @@ pub async fn cancel(
 pub(crate) const ACTIVE_OF: &str =
     "SELECT id FROM sync_logs WHERE system_id = $1 AND status IN ('pending', 'syncing') ORDER BY id";
 
-/// Cancels every run of a system that has not ended, in the order of their ids; how many there were.
+/// Cancels every run of a system that has not ended, in the order of their ids, and gives them back.
 pub async fn cancel_all_of(
     tx: &mut Tx,
     system: SystemId,
     reason: &str,
     now: DateTime<Utc>,
-) -> Result<u64, StoreError> {
+) -> Result<Vec<Run>, StoreError> {
     let active: Vec<RunId> = on_tx!(tx, |ex| sqlx::query_scalar(ACTIVE_OF).bind(system).fetch_all(ex).await)?;
-    let mut cancelled = 0;
+    let mut cancelled = Vec::with_capacity(active.len());
     for id in active {
-        cancelled += u64::from(cancel(tx, id, reason, now).await?.is_some());
+        cancelled.extend(cancel(tx, id, reason, now).await?);
     }
     Ok(cancelled)
 }

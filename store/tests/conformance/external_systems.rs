@@ -28,7 +28,7 @@ fn secrets(text: &str) -> BTreeMap<String, SecretString> {
 
 async fn report(store: &Store, id: SystemId, health: Health<'_>) -> ExternalSystem {
     let mut tx = store.begin().await.unwrap();
-    record_outcome(&mut tx, id, &health, store.clock().now()).await.unwrap();
+    record_outcome(&mut tx, store.clock(), id, &health).await.unwrap();
     tx.commit().await.unwrap();
     get(store, id).await.unwrap()
 }

@@ -48,12 +48,7 @@ impl Position {
         match kept {
             Some(position) => {
                 tracing::info!(page = position.pages, "going on from the last committed page");
-                let counts = Counts {
-                    total: run.records_total,
-                    success: run.records_success,
-                    failed: run.records_failed,
-                    skipped: run.records_skipped,
-                };
+                let counts = run.counts();
                 (position, counts)
             }
             None => (Self::start(now, reading, ctx.vendors.pages_max(stream)), Counts::default()),

@@ -115,6 +115,12 @@ impl Reading {
             reading.window = Window { from: parameters.from, to: parameters.to.unwrap_or(to) };
             return Ok(reading);
         }
+        if parameters.anew {
+            // What its first window would have been, so everything that it can ever have read. The watermark
+            // is passed only when this is done: until then the next normal pull begins where it would have.
+            reading.window.from = Some(system.created_at - delta(stream.first_window));
+            return Ok(reading);
+        }
         let cursor = sync_cursors::find(&ctx.store, system.id, &stream.name, PARTITION).await?;
         let watermark = cursor.as_ref().and_then(|cursor| cursor.watermark);
         reading.window.from = match (&cursor, watermark) {

@@ -1,0 +1,89 @@
+//! Records that could not be kept: listed, filtered, shown.
+
+use serde_json::json;
+use uuid::Uuid;
+use zhilian_sync_store::sync_failures::{self, Failing, FailureStage, Filter, NewFailure};
+use zhilian_sync_store::{Role, SystemId};
+
+use crate::support::TestApp;
+
+/// Has a record of a system fail; the id of the failure.
+pub(crate) async fn fail(app: &TestApp, system: &str, stream: &str, record: &str) -> Uuid {
+    let system_id = SystemId(system.parse().unwrap());
+    let failure = NewFailure {
+        external_id: record.into(),
+        stage: FailureStage::Mapping,
+        reason: "`total` is no amount".into(),
+        raw: json!({"id": record, "phone": "13800000000"}).to_string(),
+    };
+    let of = Failing { system_id, stream, sync_log_id: None };
+    // Later than the one before.
+    app.advance(chrono::TimeDelta::seconds(1));
+    let mut tx = app.store().begin().await.unwrap();
+    sync_failures::record_batch(&mut tx, app.store().clock(), of, vec![failure]).await.unwrap();
+    tx.commit().await.unwrap();
+    let filter = Filter { system_id: Some(system_id), limit: 1, ..Filter::default() };
+    sync_failures::list(app.store(), &filter).await.unwrap()[0].id
+}
+
+#[tokio::test]
+async fn failures_are_listed_newest_first_and_by_filter() {
+    for app in TestApp::every().await {
+        let admin = app.admin().await;
+        let (one, two) = (app.system(&admin, json!({})).await, app.system(&admin, json!({})).await);
+        for (system, stream, record) in
+            [(&one, "sales", "A"), (&one, "sales", "B"), (&one, "shifts", "C"), (&two, "sales", "D")]
+        {
+            fail(&app, system, stream, record).await;
+        }
+        let listed = async |query: String| {
+            let rows = app.get(&format!("/integrations/sync-failures{query}"), &admin).await.json();
+            let rows = rows.as_array().unwrap().clone();
+            assert!(rows.iter().all(|row| row.get("raw").is_none()), "a list holds no records");
+            rows.iter().map(|row| row["external_id"].as_str().unwrap().to_owned()).collect::<String>()
+        };
+        assert_eq!(listed(String::new()).await, "DCBA");
+        assert_eq!(listed(format!("?system_id={one}")).await, "CBA");
+        assert_eq!(listed(format!("?system_id={one}&stream=sales")).await, "BA");
+        assert_eq!(listed(format!("?run_id={}", Uuid::nil())).await, "");
+        assert_eq!(listed("?open=false".into()).await, "");
+        let page = app.get("/integrations/sync-failures?limit=3", &admin).await;
+        let next = page.header("link").unwrap().split(['<', '>']).nth(1).unwrap().to_owned();
+        let next = next.strip_prefix("/api/v1/integrations/sync-failures").unwrap().to_owned();
+        assert_eq!(listed(next).await, "A");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_shown_with_its_record_to_those_who_may_see_it() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let system = app.system(&admin, json!({"store_id": "store-1"})).await;
+    let id = fail(&app, &system, "sales", "A").await;
+    let path = format!("/integrations/sync-failures/{id}");
+    insta::assert_snapshot!(app.get(&path, &admin).await.show(), @r#"
+    200
+    {
+      "created_at": "2026-01-04T12:00:01.000Z",
+      "external_id": "A",
+      "id": "id-1",
+      "occurrences": 1,
+      "raw": {
+        "id": "A",
+        "phone": "13800000000"
+      },
+      "reason": "`total` is no amount",
+      "resolved_at": null,
+      "run_id": null,
+      "stage": "mapping",
+      "stream": "sales",
+      "system_id": "id-2",
+      "updated_at": "2026-01-04T12:00:01.000Z"
+    }
+    "#);
+    let staff = app.token(Role::Staff, Some("store-1")).await;
+    let shown = app.get(&path, &staff).await;
+    assert_eq!((shown.status, shown.json().get("raw")), (200, None));
+    let other = app.token(Role::Admin, Some("store-2")).await;
+    assert_eq!(app.get(&path, &other).await.status, 404);
+}
