@@ -17,6 +17,7 @@ use crate::error::StoreError;
 use crate::on_tx;
 use crate::pool::Tx;
 use crate::record_batches::Batch;
+use crate::records_handed_in::{Change, HandedIn};
 use crate::text_enum::{MemberConflict, MemberOrigin, SyncStatus};
 
 const UNLESS_THERE: &str = " ON CONFLICT (system_id, member_id) DO NOTHING RETURNING *";
@@ -106,6 +107,44 @@ pub async fn write_ours(
         return Ok((row, Written::Unchanged));
     }
     Ok((there, Written::Unchanged))
+}
+
+/// A member that a client hands in.
+#[derive(Debug, Clone)]
+pub struct OurMember {
+    /// What is told.
+    pub member: IncomingMember,
+    /// Whose word counts in its system.
+    pub rule: MemberConflict,
+    /// Whether its vendor is to be told.
+    pub to_push: bool,
+}
+
+/// Writes members that a client hands in, and answers each in the order they were given. Of one number twice the
+/// later counts.
+pub async fn hand_in(
+    tx: &mut Tx,
+    batch: Batch<'_>,
+    members: Vec<OurMember>,
+) -> Result<Vec<HandedIn>, StoreError> {
+    let mut told = vec![HandedIn::Refused(String::new()); members.len()];
+    let mut sorted: Vec<(usize, OurMember)> = members.into_iter().enumerate().collect();
+    // Stable, and in the order in which every batch takes its rows.
+    sorted.sort_by(|(_, a), (_, b)| a.member.member_id.cmp(&b.member.member_id));
+    for (at, one) in sorted {
+        if let Err(refused) = MemberSync::prepare(&batch, one.member.clone(), MemberOrigin::Ours) {
+            told[at] = HandedIn::Refused(refused.reason);
+            continue;
+        }
+        let (row, written) = write_ours(tx, batch, one.rule, one.member, one.to_push).await?;
+        let change = match written {
+            Written::Created => Change::Created,
+            Written::Updated => Change::Updated,
+            Written::Unchanged => Change::Unchanged,
+        };
+        told[at] = HandedIn::Stored { id: row.id, change };
+    }
+    Ok(told)
 }
 
 /// The row that is there, until the transaction's end.
