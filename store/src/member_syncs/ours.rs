@@ -62,9 +62,10 @@ pub enum Written {
     Unchanged,
 }
 
-/// Writes a member that the API told, by the system's rule; gives the row that is there now. What is not
-/// told of a member that is there stays. With `to_push` it waits until it is pushed; else nobody is to be
-/// told, and it is in step at once.
+/// Writes a member that the API told, by the system's rule; gives the row that is there now.
+///
+/// What is not told of a member that is there stays. With `to_push` it waits until it is pushed; else nobody is
+/// to be told, and it is in step at once.
 pub async fn write_ours(
     tx: &mut Tx,
     batch: Batch<'_>,
