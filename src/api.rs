@@ -14,7 +14,7 @@ use access::Access::{self, Needs, Public};
 use access::Permission::{
     CreateTransactions, DeleteSystems, ManageRuns, ManageTokens, ManageUsers, ManageWebhooks,
     ReleaseWebhooks, SeeAudit, SeeRecords, SeeRuns, SeeSystems, SeeWebhooks, TestSystems, UseSession,
-    WriteReservations, WriteSupplierOrders, WriteSystems,
+    WriteMembers, WriteReservations, WriteSupplierOrders, WriteSystems,
 };
 
 pub mod access;
@@ -31,6 +31,7 @@ pub mod failures;
 pub mod handing_in;
 pub mod health;
 pub mod idempotency;
+pub mod members;
 pub mod page;
 pub mod passwords;
 pub mod pos;
@@ -136,6 +137,16 @@ pub const ROUTES: &[Route] = &[
     ),
     route(Method::GET, "/integrations/supplier/orders", "list_supplier_orders", Needs(SeeRecords)),
     route(Method::GET, "/integrations/supplier/orders/{record_id}", "show_supplier_order", Needs(SeeRecords)),
+    route(Method::POST, "/integrations/member/{system_id}/sync", "create_member", Needs(WriteMembers)),
+    route(
+        Method::POST,
+        "/integrations/member/{system_id}/members/batch",
+        "create_members",
+        Needs(WriteMembers),
+    ),
+    route(Method::GET, "/integrations/member/members", "list_members", Needs(SeeRecords)),
+    route(Method::GET, "/integrations/member/members/{record_id}", "show_member", Needs(SeeRecords)),
+    route(Method::POST, "/integrations/member/members/{record_id}/push", "push_member", Needs(WriteMembers)),
     route(
         Method::POST,
         "/integrations/reservation/{system_id}/reservations",
@@ -217,6 +228,8 @@ pub enum Tag {
     Pos,
     /// Orders from suppliers and returns to them.
     Supplier,
+    /// Members of loyalty programmes.
+    Members,
     /// Reservations of tables.
     Reservations,
     /// What other streams bring: payments, deliveries, documents.
@@ -239,6 +252,7 @@ type Handlers = (
     runs::Runs,
     pos::Pos,
     supplier::Supplier,
+    members::Members,
     reservation::Reservations,
     records::Records,
     webhooks::receive::Receiver,
@@ -274,6 +288,7 @@ fn handlers(app: &App) -> OpenApiService<Handlers, ()> {
         runs::Runs(app.clone()),
         pos::Pos(app.clone()),
         supplier::Supplier(app.clone()),
+        members::Members(app.clone()),
         reservation::Reservations(app.clone()),
         records::Records(app.clone()),
         webhooks::receive::Receiver,

@@ -24,6 +24,8 @@ mod health_of_systems;
 mod hooks;
 #[path = "http/idempotency.rs"]
 mod idempotency;
+#[path = "http/members.rs"]
+mod members;
 #[path = "http/nasty.rs"]
 mod nasty;
 #[path = "http/pos.rs"]

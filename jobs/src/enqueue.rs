@@ -10,6 +10,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::sync_logs::{self, Active, NewRun};
 use zhilian_sync_store::webhook_events::WebhookState;
@@ -78,6 +79,14 @@ pub struct ReplayParameters {
     pub to: Option<DateTime<Utc>>,
 }
 
+/// Which member a push tells the vendor of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushParameters {
+    /// Its row.
+    pub member: Uuid,
+}
+
 /// A wish for a run.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -97,6 +106,8 @@ pub struct Wish {
     pub parameters: PullParameters,
     /// What a replay is asked to do.
     pub replay: Option<ReplayParameters>,
+    /// What a push is asked to do.
+    pub push: Option<PushParameters>,
     /// The run that is repeated.
     pub retry_of: Option<RunId>,
     /// Who asks.
@@ -142,6 +153,7 @@ impl Wish {
             wait: TimeDelta::zero(),
             parameters: PullParameters::default(),
             replay: None,
+            push: None,
             retry_of: None,
             requested_by,
         }
@@ -178,8 +190,21 @@ impl Wish {
             wait: TimeDelta::zero(),
             parameters: PullParameters::default(),
             replay: Some(parameters),
+            push: None,
             retry_of: None,
             requested_by,
+        }
+    }
+
+    /// The wish that a vendor be told of a member: because it was changed, or because a person asks.
+    #[must_use]
+    pub fn push(system: SystemId, member: Uuid, trigger: Trigger, requested_by: Option<UserId>) -> Self {
+        Self {
+            kind: Kind::PushMember,
+            stream: Kind::PushMember.as_str().into(),
+            trigger,
+            push: Some(PushParameters { member }),
+            ..Self::connection_test(system, requested_by)
         }
     }
 
@@ -198,6 +223,10 @@ impl Wish {
                 )
             }
             Kind::Pull => format!("pull/{system}/{}", self.stream),
+            Kind::PushMember => {
+                let member = self.push.map(|push| push.member.to_string()).unwrap_or_default();
+                format!("push/{system}/{member}")
+            }
             Kind::ReplayWebhooks => {
                 let store = self.replay.as_ref().and_then(|replay| replay.store.as_deref());
                 format!("replay/{system}/{}", store.unwrap_or_default())
@@ -210,6 +239,9 @@ impl Wish {
     fn parameters_text(&self) -> Option<String> {
         if let Some(replay) = &self.replay {
             return serde_json::to_string(replay).ok();
+        }
+        if let Some(push) = &self.push {
+            return serde_json::to_string(push).ok();
         }
         let usual = self.parameters == PullParameters::default();
         (!usual).then(|| serde_json::to_string(&self.parameters).unwrap_or_default())
@@ -243,6 +275,12 @@ pub fn wait_of(ctx: &Context, system: &ExternalSystem, stream: &str) -> TimeDelt
     let manifest = ctx.vendors.catalog().resolve(&system.provider, &system.config).ok();
     let lag = manifest.and_then(|manifest| manifest.stream(stream).map(|stream| stream.lag));
     TimeDelta::from_std(lag.unwrap_or_default()).unwrap_or_default() + AFTER_LAG
+}
+
+/// Whether a system's vendor can be told of members.
+pub fn takes_members(ctx: &Context, system: &ExternalSystem) -> bool {
+    let manifest = ctx.vendors.catalog().resolve(&system.provider, &system.config);
+    manifest.is_ok_and(|manifest| manifest.takes_members())
 }
 
 /// Writes a wish in the caller's transaction. After the commit, hand the answer to [`ring`].

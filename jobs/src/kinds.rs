@@ -11,6 +11,7 @@ use crate::worker::{Attempt, Done};
 mod apply_webhooks;
 pub mod connection_test;
 pub mod pull;
+pub(crate) mod push_member;
 mod replay_webhooks;
 mod upkeep;
 
@@ -21,6 +22,8 @@ pub enum Kind {
     ConnectionTest,
     /// Reads a window of a stream.
     Pull,
+    /// Tells a vendor of a member.
+    PushMember,
     /// What the webhooks of a minute did: a log and no job, so nobody claims it.
     ApplyWebhooks,
     /// Applies webhook events once more.
@@ -31,8 +34,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::ConnectionTest, Self::Pull, Self::ApplyWebhooks, Self::ReplayWebhooks, Self::Upkeep];
+    pub const ALL: [Self; 6] = [
+        Self::ConnectionTest,
+        Self::Pull,
+        Self::PushMember,
+        Self::ApplyWebhooks,
+        Self::ReplayWebhooks,
+        Self::Upkeep,
+    ];
 
     /// The stored text.
     #[must_use]
@@ -40,6 +49,7 @@ impl Kind {
         match self {
             Self::ConnectionTest => "connection_test",
             Self::Pull => "pull",
+            Self::PushMember => "push_member",
             Self::ApplyWebhooks => "apply_webhooks",
             Self::ReplayWebhooks => "replay_webhooks",
             Self::Upkeep => "upkeep",
@@ -56,11 +66,10 @@ impl Kind {
     #[must_use]
     pub const fn lane(self, trigger: Trigger) -> Lane {
         match (self, trigger) {
-            (Self::ConnectionTest | Self::ReplayWebhooks, _) | (Self::Pull, Trigger::Manual) => {
-                Lane::Interactive
-            }
+            (Self::ConnectionTest | Self::ReplayWebhooks, _)
+            | (Self::Pull | Self::PushMember, Trigger::Manual) => Lane::Interactive,
             (Self::ApplyWebhooks, _) => Lane::Hooks,
-            (Self::Pull, _) => Lane::Syncs,
+            (Self::Pull | Self::PushMember, _) => Lane::Syncs,
             (Self::Upkeep, _) => Lane::Upkeep,
         }
     }
@@ -70,11 +79,14 @@ impl Kind {
     pub fn max_attempts(self, settings: &EngineSettings) -> i64 {
         match self {
             Self::ConnectionTest | Self::ApplyWebhooks => 1,
-            Self::Pull | Self::ReplayWebhooks | Self::Upkeep => i64::from(settings.max_attempts.max(1)),
+            Self::Pull | Self::PushMember | Self::ReplayWebhooks | Self::Upkeep => {
+                i64::from(settings.max_attempts.max(1))
+            }
         }
     }
 
-    /// Whether its outcome says something about its system's health: it has asked the vendor.
+    /// Whether its outcome says something about its system's health: it has asked the vendor. A push has too,
+    /// but one member that the vendor does not take says nothing of the others.
     #[must_use]
     pub const fn asks_the_vendor(self) -> bool {
         matches!(self, Self::ConnectionTest | Self::Pull)
@@ -99,6 +111,7 @@ pub(crate) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         Kind::ConnectionTest => connection_test::run(ctx, attempt).await,
         // On the heap: it is by far the largest, and every kind's future would be as large.
         Kind::Pull => Box::pin(pull::run(ctx, attempt)).await,
+        Kind::PushMember => push_member::run(ctx, attempt).await,
         Kind::ApplyWebhooks => apply_webhooks::run(attempt),
         Kind::ReplayWebhooks => replay_webhooks::run(ctx, attempt).await,
         Kind::Upkeep => upkeep::run(ctx, attempt).await,
@@ -112,7 +125,10 @@ mod tests {
     #[test]
     fn stored_texts_never_change() {
         let texts: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        assert_eq!(texts, ["connection_test", "pull", "apply_webhooks", "replay_webhooks", "upkeep"]);
+        assert_eq!(
+            texts,
+            ["connection_test", "pull", "push_member", "apply_webhooks", "replay_webhooks", "upkeep"]
+        );
         assert!(Kind::ALL.iter().all(|kind| Kind::parse(kind.as_str()) == Some(*kind)));
     }
 
@@ -120,6 +136,8 @@ mod tests {
     fn a_person_does_not_queue_behind_the_schedule() {
         assert_eq!(Kind::Pull.lane(Trigger::Manual), Lane::Interactive);
         assert_eq!(Kind::Pull.lane(Trigger::Schedule), Lane::Syncs);
+        assert_eq!(Kind::PushMember.lane(Trigger::Push), Lane::Syncs);
+        assert_eq!(Kind::PushMember.lane(Trigger::Manual), Lane::Interactive);
         assert_eq!(Kind::ConnectionTest.lane(Trigger::Manual), Lane::Interactive);
         assert_eq!(Kind::ReplayWebhooks.lane(Trigger::Manual), Lane::Interactive);
     }

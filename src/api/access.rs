@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|---|
 //! | use session, see systems, records, runs and webhook events, create transactions | yes | yes | yes | yes | yes |
 //! | hand in supplier orders | yes | yes | yes | | |
+//! | hand in and push members | yes | yes | | yes | |
 //! | hand in reservations | yes | yes | | yes | yes |
 //! | write and test systems, manage runs and webhook events, see samples | yes | yes | | | |
 //! | manage users and tokens, see the audit | yes | | | | |
@@ -43,6 +44,8 @@ pub enum Permission {
     CreateTransactions,
     /// Hand in supplier orders.
     WriteSupplierOrders,
+    /// Hand in members, and push them.
+    WriteMembers,
     /// Hand in reservations.
     WriteReservations,
     /// Read webhook events, without what they carried.
@@ -73,6 +76,7 @@ impl Permission {
         Self::SeeRecords,
         Self::CreateTransactions,
         Self::WriteSupplierOrders,
+        Self::WriteMembers,
         Self::WriteReservations,
         Self::SeeWebhooks,
         Self::ManageWebhooks,
@@ -93,6 +97,7 @@ impl Permission {
             | Self::CreateTransactions
             | Self::SeeWebhooks => Role::ALL,
             Self::WriteSupplierOrders => &[Role::Admin, Role::StoreManager, Role::WarehouseManager],
+            Self::WriteMembers => &[Role::Admin, Role::StoreManager, Role::CustomerManager],
             Self::WriteReservations => &[Role::Admin, Role::StoreManager, Role::CustomerManager, Role::Staff],
             Self::WriteSystems
             | Self::TestSystems
@@ -196,6 +201,7 @@ mod tests {
         SeeRecords: admin store_manager warehouse_manager customer_manager staff
         CreateTransactions: admin store_manager warehouse_manager customer_manager staff
         WriteSupplierOrders: admin store_manager warehouse_manager
+        WriteMembers: admin store_manager customer_manager
         WriteReservations: admin store_manager customer_manager staff
         SeeWebhooks: admin store_manager warehouse_manager customer_manager staff
         ManageWebhooks: admin store_manager

@@ -12,10 +12,11 @@ use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use zhilian_sync_jobs::Context;
+use zhilian_sync_jobs::enqueue::{self, Enqueued};
 use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
 use zhilian_sync_store::records_handed_in::{Change, HandedIn};
-use zhilian_sync_store::{Currency, StoreError, SystemType, Tx, audit_logs};
+use zhilian_sync_store::{Currency, Lane, StoreError, SystemType, Tx, audit_logs};
 
 use super::batch::{BatchAnswer, BatchBody, BatchResult, BatchStatus, Part};
 use super::body::{Body, Schema};
@@ -50,11 +51,23 @@ pub trait HandIn: Schema {
         batch: Batch<'_>,
         records: Vec<Self::Incoming>,
     ) -> impl Future<Output = Result<Vec<HandedIn>, StoreError>> + Send;
+
+    /// Enqueues what follows from it, in the transaction that writes it.
+    fn enqueue(
+        _: &mut Tx,
+        _: &Handed<'_>,
+        _: &[HandedIn],
+    ) -> impl Future<Output = Result<Vec<Enqueued>, StoreError>> + Send {
+        async { Ok(Vec::new()) }
+    }
 }
 
 /// Where and when something is handed in.
-#[derive(Debug)]
 pub struct Handed<'a> {
+    /// The service.
+    pub context: &'a Context,
+    /// Who hands it in.
+    pub caller: &'a Caller,
     /// The system that takes it.
     pub system: &'a ExternalSystem,
     /// The time of a record that tells none.
@@ -128,10 +141,12 @@ pub async fn one<T: HandIn>(
 ) -> Result<Uuid, Problem> {
     let system = system_for::<T>(context, caller, system_id).await?;
     let now = context.clock().now();
-    let incoming = body.value.incoming(&Handed { system: &system, now }, body.raw)?;
+    let handed = Handed { context, caller, system: &system, now };
+    let incoming = body.value.incoming(&handed, body.raw)?;
     let stores = stores_of(&system);
     let mut tx = context.store.begin().await?;
     let told = T::write(&mut tx, batch(context, &system, &stores, now), vec![incoming]).await?;
+    let enqueued = T::enqueue(&mut tx, &handed, &told).await?;
     let (id, change) = match told.into_iter().next() {
         Some(HandedIn::Stored { id, change }) => (id, change),
         Some(HandedIn::Refused(reason)) => return Err(refused(reason)),
@@ -150,6 +165,7 @@ pub async fn one<T: HandIn>(
         audit_logs::insert(&mut tx, context.clock(), entry).await?;
     }
     tx.commit().await?;
+    enqueue::ring(context, Lane::Syncs, &enqueued).await;
     Ok(id)
 }
 
@@ -162,7 +178,7 @@ pub async fn many<T: HandIn>(
 ) -> Result<BatchAnswer, Problem> {
     let system = system_for::<T>(context, caller, system_id).await?;
     let now = context.clock().now();
-    let handed = Handed { system: &system, now };
+    let handed = Handed { context, caller, system: &system, now };
     let mut results = Vec::with_capacity(body.parts.len());
     let (mut incoming, mut places) = (Vec::new(), Vec::new());
     for (index, part) in body.parts.into_iter().enumerate() {
@@ -184,6 +200,7 @@ pub async fn many<T: HandIn>(
     let stores = stores_of(&system);
     let mut tx = context.store.begin().await?;
     let told = T::write(&mut tx, batch(context, &system, &stores, now), incoming).await?;
+    let enqueued = T::enqueue(&mut tx, &handed, &told).await?;
     for (index, told) in places.into_iter().zip(told) {
         let result = &mut results[index];
         match told {
@@ -206,6 +223,7 @@ pub async fn many<T: HandIn>(
         audit_logs::insert(&mut tx, context.clock(), entry).await?;
     }
     tx.commit().await?;
+    enqueue::ring(context, Lane::Syncs, &enqueued).await;
     Ok(answer)
 }
 

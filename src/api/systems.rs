@@ -347,8 +347,7 @@ const SHOWN_OF_AUDIT: &[&str] = &[
 /// What a change changed; of secrets only that they did.
 fn changes(before: Option<&ExternalSystem>, after: &ExternalSystem) -> Changes {
     let shown = |system: &ExternalSystem| SystemAnswer::new(system).to_json().unwrap_or_default();
-    let mut changes =
-        Changes::between(&before.map(shown).unwrap_or_default(), &shown(after), SHOWN_OF_AUDIT);
+    let mut changes = Changes::between(&before.map(shown).unwrap_or_default(), &shown(after), SHOWN_OF_AUDIT);
     // What is not set anew keeps its seal to the byte.
     if before.is_none_or(|before| before.sealed_credentials != after.sealed_credentials)
         && (before.is_some() || after.sealed_credentials.is_some())

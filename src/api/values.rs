@@ -17,8 +17,8 @@ use zhilian_sync_store::events::EventKind;
 use zhilian_sync_store::money::{self, MoneyError};
 use zhilian_sync_store::webhook_events::{AcceptedBy, EventResult, WebhookState};
 use zhilian_sync_store::{
-    Currency, Lane, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType,
-    TransactionType, Trigger,
+    Currency, Lane, MemberConflict, MemberOrigin, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus,
+    SystemStatus, SystemType, TransactionType, Trigger,
 };
 
 /// The longest secret that is accepted; a PEM key of 4096 bits has some 3300 characters.
@@ -408,6 +408,8 @@ named! {
     SyncStatus = "sync_status",
     Trigger = "trigger",
     Lane = "lane",
+    MemberConflict = "member_conflict",
+    MemberOrigin = "member_origin",
     Role = "role",
     TransactionType = "transaction_type",
     SupplierOrderType = "supplier_order_type",

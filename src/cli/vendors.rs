@@ -75,9 +75,10 @@ fn show(report: &CheckReport) {
     println!("`{}` has no mistakes; streams: {}", report.manifest.name, streams(&report.manifest));
     for (file, mapped) in &report.payloads {
         println!(
-            "  {file}: {} transactions, {} orders, {} records, {} skipped, {} failed",
+            "  {file}: {} transactions, {} orders, {} members, {} records, {} skipped, {} failed",
             mapped.transactions.len(),
             mapped.orders.len(),
+            mapped.members.len(),
             mapped.records.len(),
             mapped.skipped,
             mapped.failures.len()

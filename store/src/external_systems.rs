@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::ids::{SystemId, UserId};
 use crate::money::Currency;
 use crate::pool::{Store, Tx};
-use crate::text_enum::{SyncStatus, SystemStatus, SystemType};
+use crate::text_enum::{MemberConflict, SyncStatus, SystemStatus, SystemType};
 use crate::{on_read, on_tx, on_write, webhook_events};
 
 mod figures;
@@ -76,6 +76,8 @@ pub struct ExternalSystem {
     pub timezone: String,
     /// The currency of amounts that name none.
     pub currency: Currency,
+    /// Whose word counts when the vendor and we say different things of a member.
+    pub member_conflict: MemberConflict,
     /// Whether scheduled runs are wanted.
     pub sync_enabled: bool,
     /// Seconds between scheduled runs.
@@ -152,6 +154,7 @@ pub fn blank(store: &Store, name: &str, system_type: SystemType, provider: &str)
         config: Json(Map::new()),
         timezone: "Asia/Shanghai".into(),
         currency: Currency::CNY,
+        member_conflict: MemberConflict::Newest,
         sync_enabled: true,
         sync_interval: Some(300),
         sync_cron: None,
@@ -171,9 +174,9 @@ pub fn blank(store: &Store, name: &str, system_type: SystemType, provider: &str)
 const INSERT: &str = "INSERT INTO external_systems (id, name, type, provider, version, status, paused, \
     paused_note, store_id, store_map, api_endpoint, webhook_url, sealed_credentials, sealed_webhook_secrets, \
     credential_names, webhook_verification, config, timezone, currency, sync_enabled, sync_interval, sync_cron, \
-    next_sync_at, next_slot_at, consecutive_failures, created_by, created_at, updated_at, webhook_secret_expiries) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-    $22, $23, $24, 0, $25, $26, $26, $27)";
+    next_sync_at, next_slot_at, consecutive_failures, created_by, created_at, updated_at, webhook_secret_expiries, \
+    member_conflict) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+    $22, $23, $24, 0, $25, $26, $26, $27, $28)";
 
 /// Writes a new row.
 pub async fn insert(tx: &mut Tx, system: &ExternalSystem) -> Result<(), StoreError> {
@@ -205,6 +208,7 @@ pub async fn insert(tx: &mut Tx, system: &ExternalSystem) -> Result<(), StoreErr
         .bind(system.created_by)
         .bind(system.created_at)
         .bind(&system.webhook_secret_expiries)
+        .bind(system.member_conflict)
         .execute(ex)
         .await
         .map(drop))?;
@@ -216,7 +220,8 @@ const SAVE: &str = "UPDATE external_systems SET name = $3, provider = $4, store_
     credential_names = $11, webhook_verification = $12, config = $13, timezone = $14, currency = $15, \
     sync_enabled = $16, sync_interval = $17, sync_cron = $18, paused = $19, paused_note = $20, \
     status = COALESCE($21, status), next_sync_at = $22, next_slot_at = $23, updated_at = $24, \
-    webhook_secret_expiries = $25, version = version + 1 WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
+    webhook_secret_expiries = $25, member_conflict = $26, version = version + 1 \
+    WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
 
 /// Writes a changed configuration, if nobody changed it since `system` was read; a conflict otherwise.
 ///
@@ -255,6 +260,7 @@ pub async fn save(
         .bind(system.next_slot_at)
         .bind(now)
         .bind(&system.webhook_secret_expiries)
+        .bind(system.member_conflict)
         .execute(ex)
         .await
         .map(|done| done.rows_affected()))?;

@@ -23,6 +23,7 @@ pub mod sync_logs;
 pub mod webhook_events;
 
 pub mod external_records;
+pub mod member_syncs;
 pub mod pos_transactions;
 pub mod record_batches;
 pub mod record_patches;
@@ -49,8 +50,8 @@ pub use ids::{EventId, RunId, SessionId, SystemId, TokenId, UserId};
 pub use money::Currency;
 pub use pool::{DatabaseKind, Held, Pool, PoolOptions, Store, Tx};
 pub use text_enum::{
-    Lane, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus, SystemStatus, SystemType,
-    TransactionType, Trigger,
+    Lane, MemberConflict, MemberOrigin, Role, SupplierOrderStatus, SupplierOrderType, SyncStatus,
+    SystemStatus, SystemType, TransactionType, Trigger,
 };
 pub use vault::Vault;
 
@@ -66,6 +67,8 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         external_records::STATEMENTS,
         pos_transactions::STATEMENTS,
         supplier_orders::STATEMENTS,
+        member_syncs::STATEMENTS[0],
+        member_syncs::STATEMENTS[1],
         record_patches::STATEMENTS,
         sync_cursors::STATEMENTS,
         sync_failures::STATEMENTS,

@@ -208,3 +208,25 @@ text_enum! {
         Cancelled = "cancelled",
     }
 }
+
+text_enum! {
+    /// Whose word counts when a vendor and we say different things of a member.
+    pub enum MemberConflict {
+        /// The newer version, whoever told it.
+        Newest = "newest",
+        /// The vendor's, once it has told of the member.
+        Vendor = "vendor",
+        /// Ours, once we have told of the member.
+        Ours = "ours",
+    }
+}
+
+text_enum! {
+    /// Who told what a member's row holds.
+    pub enum MemberOrigin {
+        /// Its vendor, by a pull or a webhook.
+        Vendor = "vendor",
+        /// A client of the API.
+        Ours = "ours",
+    }
+}

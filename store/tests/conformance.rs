@@ -14,6 +14,7 @@ mod conformance {
     pub(crate) mod external_systems;
     pub(crate) mod idempotency_keys;
     pub(crate) mod installation;
+    pub(crate) mod member_syncs;
     pub(crate) mod pos_transactions;
     pub(crate) mod rate_budgets;
     pub(crate) mod record_patches;
@@ -194,6 +195,21 @@ on_both! {
         a_patch_finds_its_order_by_number_or_by_id,
         a_patch_tells_the_delivery_and_the_tracking_number,
         a_tracking_number_alone_does_not_keep_out_an_older_state,
+    }
+    member_syncs {
+        a_member_is_stored_with_all_its_fields,
+        by_default_the_newer_word_counts,
+        the_vendors_word_may_count_whatever_the_versions,
+        our_word_may_count_and_the_vendor_only_names_it,
+        equal_content_changes_nothing,
+        what_the_api_does_not_tell_stays,
+        a_tombstone_is_raised_by_a_newer_version_only,
+        a_replay_passes_over_versions_and_not_over_the_rule,
+        a_member_that_cannot_be_stored_stands_alone,
+        a_push_ends_only_what_it_sent,
+        a_failed_push_is_told_and_asked_for_again,
+        lists_are_newest_first_and_complete,
+        lists_are_filtered_and_scoped,
     }
     records_handed_in {
         each_record_is_told_what_became_of_it,

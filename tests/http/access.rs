@@ -174,16 +174,18 @@ impl Rows {
         let id = |json: &Value| json["id"].as_str().unwrap().to_owned();
         let examples = zhilian_sync::api::document::examples::all();
         let mut of_type = Vec::new();
-        for (system_type, list, body) in
-            [("supplier", "orders", "NewSupplierOrder"), ("reservation", "reservations", "NewReservation")]
-        {
+        for (system_type, list, body) in [
+            ("supplier", "orders", "NewSupplierOrder"),
+            ("reservation", "reservations", "NewReservation"),
+            ("member", "sync", "NewMember"),
+        ] {
             let config = json!({"type": system_type, "provider": "house", "store_id": store_id});
             let system = app.system(admin, config).await;
             let path = format!("/integrations/{system_type}/{system}/{list}");
             let record = app.post(&path, admin, &examples[body]).await;
             of_type.push((system, id(&record.json())));
         }
-        let [(supplier, order), (house, reservation)] = of_type.try_into().unwrap();
+        let [(supplier, order), (house, reservation), (club, member)] = of_type.try_into().unwrap();
         let of_store = |mut body: Value| {
             body["store_id"] = store_id.clone();
             body
@@ -197,6 +199,8 @@ impl Rows {
         Self(vec![
             ("/supplier/{system_id}", supplier),
             ("/supplier/orders/{record_id}", order),
+            ("/member/{system_id}", club),
+            ("/member/members/{record_id}", member),
             ("/reservation/{system_id}", house),
             ("/reservation/reservations/{record_id}", reservation.clone()),
             ("/records/{record_id}", reservation),

@@ -47,6 +47,7 @@ async fn a_system_is_made_in_the_seeds_shape() {
           "last_error": null,
           "last_sync_at": null,
           "last_sync_status": null,
+          "member_conflict": "newest",
           "name": "前厅收银",
           "next_sync_at": null,
           "paused": false,

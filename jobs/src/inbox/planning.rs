@@ -182,14 +182,19 @@ fn plan_answer(answer: &Answer) -> Planned {
     for order in &mut mapped.orders {
         order.observed_at = Some(answer.page.asked_at);
     }
+    for member in &mut mapped.members {
+        member.observed_at = Some(answer.page.asked_at);
+    }
     match mapped.failures.first() {
-        Some(failure) if count(&mapped) == 0 => {
+        Some(failure) if mapped.storable() == 0 => {
             Planned::Failed(Fault::from(JobError::retry("event_not_mapped", failure.reason.clone())))
         }
-        None if count(&mapped) == 0 && mapped.skipped == 0 => Planned::Failed(Fault::from(JobError::retry(
-            RECORD_MISSING,
-            "the vendor does not show the record that the event names; it is asked for again",
-        ))),
+        None if mapped.storable() == 0 && mapped.skipped == 0 => {
+            Planned::Failed(Fault::from(JobError::retry(
+                RECORD_MISSING,
+                "the vendor does not show the record that the event names; it is asked for again",
+            )))
+        }
         _ => records(answer.stream.clone(), mapped, EventResult::Fetched),
     }
 }
@@ -203,18 +208,15 @@ pub(super) fn no_such_stream(stream: &str) -> Fault {
 
 /// Records to store, unless the mapping leaves all of them out.
 fn records(stream: String, mapped: Mapped, result: EventResult) -> Planned {
-    if count(&mapped) == 0 && mapped.failures.is_empty() {
+    if mapped.storable() == 0 && mapped.failures.is_empty() {
         return Planned::Nothing { result: EventResult::Ignored, skipped: mapped.skipped };
     }
     let gone = mapped.transactions.iter().map(|one| one.deleted);
     let gone = gone.chain(mapped.records.iter().map(|one| one.deleted));
-    let mut gone = gone.chain(mapped.orders.iter().map(|one| one.deleted));
+    let gone = gone.chain(mapped.orders.iter().map(|one| one.deleted));
+    let mut gone = gone.chain(mapped.members.iter().map(|one| one.deleted));
     let result = if gone.all(|deleted| deleted) { EventResult::Deleted } else { result };
     Planned::Records { stream, mapped, result }
-}
-
-fn count(mapped: &Mapped) -> usize {
-    mapped.transactions.len() + mapped.records.len() + mapped.orders.len()
 }
 
 /// The query of the request, of those manifests whose routes or types read it.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use zhilian_sync_store::external_records::{self, IncomingRecord};
+use zhilian_sync_store::member_syncs::{self, IncomingMember};
 use zhilian_sync_store::pos_transactions::{self, IncomingTransaction};
 use zhilian_sync_store::record_batches::{Batch, RecordKey, RefusedRecord};
 use zhilian_sync_store::supplier_orders::{self, IncomingSupplierOrder};
 use zhilian_sync_store::sync_failures::{self, FailureStage, NewFailure};
 use zhilian_sync_store::sync_logs::Counts;
-use zhilian_sync_store::{RunId, StoreError, SystemId, Tx};
+use zhilian_sync_store::{MemberConflict, RunId, StoreError, SystemId, Tx};
 
 use super::planning::{Claimed, Fault};
 use crate::context::Context;
@@ -34,6 +35,7 @@ enum Table {
     Transactions,
     Records,
     Orders,
+    Members,
 }
 
 /// What decides which of two readings of a record wins.
@@ -47,6 +49,7 @@ struct OfSystem {
     transactions: Vec<(RunId, IncomingTransaction)>,
     records: Vec<(RunId, IncomingRecord)>,
     orders: Vec<(RunId, IncomingSupplierOrder)>,
+    members: Vec<(RunId, IncomingMember)>,
     /// Which event brings the newest version of a record.
     newest: HashMap<(Table, RecordKey), (Version, usize)>,
     /// The ids by stream, for failures that are over now.
@@ -68,8 +71,7 @@ impl<'a> Records<'a> {
     /// Takes what an event brings, to be written as the work of `log`.
     pub(super) fn add(&mut self, at: usize, log: RunId, stream: String, mapped: Mapped) {
         let event = &self.claimed[at].event;
-        let good = mapped.transactions.len() + mapped.records.len() + mapped.orders.len();
-        let counts = counts(good, mapped.failures.len(), mapped.skipped);
+        let counts = counts(mapped.storable(), mapped.failures.len(), mapped.skipped);
         let of = self.systems.entry(event.system_id).or_default();
         of.first.get_or_insert(at);
         let ids = of.ids.entry(stream.clone()).or_default();
@@ -97,6 +99,14 @@ impl<'a> Records<'a> {
             see(&mut of.newest, key, version, at);
             of.orders.push((log, order));
         }
+        for member in mapped.members {
+            let observed_at = member.observed_at.unwrap_or(event.received_at);
+            let version = (member.version_at.unwrap_or(observed_at), observed_at);
+            let key = (Table::Members, (String::new(), member.member_id.clone()));
+            ids.push(member.member_id.clone());
+            see(&mut of.newest, key, version, at);
+            of.members.push((log, member));
+        }
         let failures = mapped.failures.into_iter().map(not_mapped).collect();
         self.stored.push(Stored { at, log, stream, counts, changed: false, failures });
     }
@@ -110,12 +120,15 @@ impl<'a> Records<'a> {
     ) -> Result<Result<Vec<Stored>, Fault>, StoreError> {
         let mut changed: HashSet<usize> = HashSet::new();
         for (system, of) in std::mem::take(&mut self.systems) {
-            let Some(batch) = of.first.and_then(|at| batch_of(ctx, &self.claimed[at])) else { continue };
-            let OfSystem { transactions, records, orders, newest, ids, .. } = of;
+            let Some((batch, rule)) = of.first.and_then(|at| batch_of(ctx, &self.claimed[at])) else {
+                continue;
+            };
+            let OfSystem { transactions, records, orders, members, newest, ids, .. } = of;
             let written = [
                 (Table::Transactions, pos_transactions::upsert_of_runs(tx, batch, transactions).await?),
                 (Table::Records, external_records::upsert_of_runs(tx, batch, records).await?),
                 (Table::Orders, supplier_orders::upsert_of_runs(tx, batch, orders).await?),
+                (Table::Members, member_syncs::upsert_of_runs(tx, batch, rule, members).await?),
             ];
             for (table, keys) in written {
                 let bringers = keys.into_iter().filter_map(|key| newest.get(&(table, key)));
@@ -138,16 +151,19 @@ impl<'a> Records<'a> {
     ) -> Result<Result<Vec<Stored>, Fault>, StoreError> {
         for (system, of) in std::mem::take(&mut self.systems) {
             let batch = of.first.and_then(|at| batch_of(ctx, &self.claimed[at]));
-            let (Some(batch), [stored]) = (batch, self.stored.as_mut_slice()) else { continue };
-            let OfSystem { transactions, records, orders, mut ids, .. } = of;
-            let given = transactions.len() + records.len() + orders.len();
+            let (Some((batch, rule)), [stored]) = (batch, self.stored.as_mut_slice()) else { continue };
+            let OfSystem { transactions, records, orders, members, mut ids, .. } = of;
+            let given = transactions.len() + records.len() + orders.len() + members.len();
             let (transactions, records, orders) = (bare(transactions), bare(records), bare(orders));
+            let members = bare(members);
             let batch = Batch { sync_log_id: Some(stored.log), ..batch };
             let (first, mut refused) =
                 pos_transactions::upsert_batch_isolating(tx, batch, transactions).await?;
             let (second, others) = external_records::upsert_batch_isolating(tx, batch, records).await?;
             refused.extend(others);
             let (third, others) = supplier_orders::upsert_batch_isolating(tx, batch, orders).await?;
+            refused.extend(others);
+            let (fourth, others) = member_syncs::upsert_batch_isolating(tx, batch, rule, members).await?;
             refused.extend(others);
             if let (true, Some(RefusedRecord { reason, .. })) = (refused.len() == given, refused.first()) {
                 return Ok(Err(Fault::from(JobError::retry("record_refused", reason.clone()))));
@@ -157,7 +173,7 @@ impl<'a> Records<'a> {
                 ids.retain(|id| !bad.contains(id.as_str()));
             }
             resolve(ctx, tx, system, ids).await?;
-            stored.changed = first.changed + second.changed + third.changed > 0;
+            stored.changed = first.changed + second.changed + third.changed + fourth.changed > 0;
             let refused: Vec<NewFailure> = refused.into_iter().map(NewFailure::from).collect();
             let failed = i64::try_from(refused.len()).unwrap_or(i64::MAX);
             stored.counts.success -= failed;
@@ -169,17 +185,18 @@ impl<'a> Records<'a> {
 }
 
 /// How the records of a system are written, of which this is an event; the times of observation are their
-/// own. `None` for an event whose system is not known, which brings no records.
-fn batch_of<'a>(ctx: &'a Context, claimed: &'a Claimed) -> Option<Batch<'a>> {
+/// own; and whose word counts of its members. `None` for an event whose system is not known, which brings no records.
+fn batch_of<'a>(ctx: &'a Context, claimed: &'a Claimed) -> Option<(Batch<'a>, MemberConflict)> {
     let target = claimed.target.as_ref().ok()?;
-    Some(Batch {
+    let batch = Batch {
         system_id: claimed.event.system_id,
         stores: &target.stores,
         sync_log_id: None,
         observed_at: claimed.event.received_at,
         clock: ctx.clock(),
         force: claimed.event.forced,
-    })
+    };
+    Some((batch, target.system.member_conflict))
 }
 
 fn bare<R>(records: Vec<(RunId, R)>) -> Vec<R> {

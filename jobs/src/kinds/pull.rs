@@ -12,7 +12,9 @@ use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
 use zhilian_sync_store::sync_failures::{self, Failing, FailureStage, NewFailure};
 use zhilian_sync_store::sync_logs::{self, Counts};
-use zhilian_sync_store::{SyncStatus, external_records, pos_transactions, supplier_orders};
+use zhilian_sync_store::{
+    MemberConflict, SyncStatus, external_records, member_syncs, pos_transactions, supplier_orders,
+};
 
 use crate::context::Context;
 use crate::enqueue::PullParameters;
@@ -66,6 +68,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         stream,
         reading,
         stores: StoreMap { by_shop: system.store_map.0.clone(), default: system.store_id.clone() },
+        member_conflict: system.member_conflict,
         position,
         counts,
         told_at: ctx.clock().now(),
@@ -83,6 +86,7 @@ struct Pull<'a> {
     stream: &'a Stream,
     reading: Reading,
     stores: StoreMap,
+    member_conflict: MemberConflict,
     position: Position,
     counts: Counts,
     /// When live clients last heard of it: at first of its start, or of the attempt before.
@@ -134,7 +138,9 @@ impl Pull<'_> {
             let transactions = mapped.transactions.iter().map(|one| (Some(one.occurred_at), one.version_at));
             let records = mapped.records.iter().map(|one| (one.occurred_at, one.version_at));
             let orders = mapped.orders.iter().map(|one| (Some(one.order_date), one.version_at));
-            let mut all = transactions.chain(records).chain(orders);
+            // A member has no time of its own: whenever it was made, it may have been changed meanwhile.
+            let members = mapped.members.iter().map(|one| (None, one.version_at));
+            let mut all = transactions.chain(records).chain(orders).chain(members);
             let shown = all.any(|(occurred, version)| suspect.is_shown_by(occurred, version));
             self.position.shifted |= shown;
         }
@@ -156,15 +162,17 @@ impl Pull<'_> {
 
     /// Stores one page in one transaction; the counts of the run with it.
     async fn write_page(&self, page: &Page, mapped: Mapped) -> Result<Counts, JobError> {
-        let Mapped { transactions, records, orders, failures, skipped } = mapped;
+        let Mapped { transactions, records, orders, members, failures, skipped } = mapped;
         let mut failed: Vec<NewFailure> = failures.into_iter().map(not_mapped).collect();
         let versions = transactions.iter().map(|transaction| transaction.version_at);
         let versions = versions.chain(records.iter().map(|record| record.version_at));
-        let latest = versions.chain(orders.iter().map(|order| order.version_at)).flatten().max();
+        let versions = versions.chain(orders.iter().map(|order| order.version_at));
+        let latest = versions.chain(members.iter().map(|member| member.version_at)).flatten().max();
         let ids = transactions.iter().map(|transaction| &transaction.external_id);
         let ids = ids.chain(records.iter().map(|record| &record.external_id));
+        let ids = ids.chain(orders.iter().map(|order| &order.order_number));
         let stored: Vec<String> =
-            ids.chain(orders.iter().map(|order| &order.order_number)).cloned().collect();
+            ids.chain(members.iter().map(|member| &member.member_id)).cloned().collect();
         let (name, run) = (self.attempt.run.sync_type.as_str(), self.attempt.run.id);
         let batch = Batch {
             system_id: self.reading.system,
@@ -180,6 +188,9 @@ impl Pull<'_> {
         let (_, refused) = external_records::upsert_batch_isolating(&mut tx, batch, records).await?;
         failed.extend(refused.into_iter().map(NewFailure::from));
         let (_, refused) = supplier_orders::upsert_batch_isolating(&mut tx, batch, orders).await?;
+        failed.extend(refused.into_iter().map(NewFailure::from));
+        let rule = self.member_conflict;
+        let (_, refused) = member_syncs::upsert_batch_isolating(&mut tx, batch, rule, members).await?;
         failed.extend(refused.into_iter().map(NewFailure::from));
         let counts = self.add(page, &failed, skipped);
         let clock = self.ctx.clock();

@@ -8,6 +8,7 @@ mod connect;
 mod fetch;
 mod outcome;
 mod probe;
+mod push;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,8 @@ use zhilian_sync_store::{Currency, Store, SystemId};
 
 use self::connect::{budget_owner, http_client, read_auth, read_config, read_endpoint};
 pub use self::probe::ProbeReport;
+
+pub(in crate::vendor) use self::push::whole_member;
 use super::catalog::Catalog;
 use super::guard::Allow;
 use super::manifest::stream::window_slots;

@@ -3,6 +3,7 @@
 //! of records needs is in `manifest/stream.rs`. A manifest is read and checked once, expressions and
 //! templates are compiled, and every mistake is told with file, key and fix.
 
+pub(super) mod push;
 mod read;
 mod references;
 pub(super) mod section;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use zhilian_sync_store::SystemType;
 
+use self::push::PushSpec;
 use self::section::Problems;
 pub use self::section::{ManifestError, ManifestErrors};
 pub(crate) use self::stream::{Pagination, PagingStyle, Request};
@@ -44,6 +46,8 @@ pub struct Manifest {
     pub streams: Vec<Stream>,
     /// What it sends of its own accord; without it `generic-rest` says so.
     pub webhook: Option<Arc<WebhookSpec>>,
+    /// How it is told of a member.
+    pub(crate) push: Option<PushSpec>,
     pub(crate) headers: Vec<(String, Template)>,
     pub(crate) auth: Auth,
     pub(crate) limits: BTreeMap<String, Limit>,
@@ -174,6 +178,12 @@ impl Manifest {
             references::check(manifest, table, &problems);
         }
         problems.into_result(manifest)
+    }
+
+    /// Whether it can be told of members.
+    #[must_use]
+    pub const fn takes_members(&self) -> bool {
+        self.push.is_some()
     }
 
     /// The stream of that name.

@@ -6,6 +6,7 @@ pub(super) mod compile;
 mod convert;
 mod field;
 mod mapped;
+mod member;
 mod order;
 
 use chrono::{DateTime, Utc};
@@ -13,6 +14,7 @@ use chrono_tz::Tz;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use zhilian_sync_store::external_records::IncomingRecord;
+use zhilian_sync_store::member_syncs::IncomingMember;
 use zhilian_sync_store::pos_transactions::IncomingTransaction;
 use zhilian_sync_store::supplier_orders::IncomingSupplierOrder;
 use zhilian_sync_store::{Currency, TransactionType};
@@ -20,6 +22,7 @@ use zhilian_sync_store::{Currency, TransactionType};
 pub(super) use self::compile::to_json;
 pub(super) use self::field::{Field, Scope};
 pub use self::mapped::{Mapped, RecordFailure};
+use self::member::MemberFields;
 use self::order::OrderFields;
 use super::expression::Expression;
 
@@ -39,6 +42,7 @@ enum Fields {
     Transaction(Box<TransactionFields>),
     Record(Box<RecordFields>),
     Order(Box<OrderFields>),
+    Member(Box<MemberFields>),
 }
 
 #[derive(Debug)]
@@ -153,6 +157,9 @@ impl Mapping {
             Fields::Order(fields) => {
                 mapped.orders.push(fields.map(id.clone(), scope, around).map_err(failed)?);
             }
+            Fields::Member(fields) => {
+                mapped.members.push(fields.map(id.clone(), scope, around).map_err(failed)?);
+            }
         }
         Ok(())
     }
@@ -183,6 +190,11 @@ impl Mapping {
                     let order = fields.map(id, scope, around).ok()?;
                     mapped.orders.push(IncomingSupplierOrder { deleted: true, ..order });
                 }
+                // Of a person who is gone nothing needs to stay.
+                Fields::Member(fields) => {
+                    let member = fields.map(id, scope, around).ok()?;
+                    mapped.members.push(IncomingMember { deleted: true, ..member });
+                }
             }
         }
         Some(mapped)
@@ -194,6 +206,7 @@ impl Mapping {
             Fields::Transaction(fields) => &fields.version_at,
             Fields::Record(fields) => &fields.version_at,
             Fields::Order(fields) => &fields.version_at,
+            Fields::Member(fields) => &fields.version_at,
         };
         time(field.as_ref(), scope)
     }
@@ -204,6 +217,7 @@ impl Mapping {
             Fields::Transaction(fields) => &fields.external_id,
             Fields::Record(fields) => &fields.external_id,
             Fields::Order(fields) => &fields.order_number,
+            Fields::Member(fields) => &fields.member_id,
         };
         field
             .id(scope)?

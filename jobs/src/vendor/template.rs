@@ -41,13 +41,15 @@ pub(crate) enum Slot {
     Config(String),
     /// A credential of the system.
     Credential(String),
+    /// A place in the member that is pushed.
+    Member(Path),
     /// A place in the webhook event whose record is asked for.
     Event(Path),
 }
 
 /// The names that may stand in braces, for error texts.
 const KNOWN: &str = "`window.from`, `window.to`, `page.size`, `page.number`, `page.offset`, `page.cursor`, \
-                     `config.<key>`, `credential.<name>`, `event.<path>`";
+                     `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`";
 
 /// What the placeholders of one call stand for.
 #[derive(Default)]
@@ -61,6 +63,7 @@ pub(crate) struct Slots<'a> {
     pub(crate) config: Option<&'a Map<String, Value>>,
     pub(crate) credentials: Option<&'a BTreeMap<String, SecretString>>,
     pub(crate) event: Option<&'a Value>,
+    pub(crate) member: Option<&'a Value>,
 }
 
 impl Slots<'_> {
@@ -76,6 +79,7 @@ impl Slots<'_> {
             Slot::Credential(name) => {
                 self.credentials?.get(name).map(|secret| Value::from(secret.expose_secret()))
             }
+            Slot::Member(path) => path.find(self.member?).filter(|value| !value.is_null()).cloned(),
             Slot::Event(path) => path.find(self.event?).filter(|value| !value.is_null()).cloned(),
         }
     }
@@ -240,6 +244,7 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
         _ => match name.split_once('.') {
             Some(("config", key)) if !key.is_empty() => Slot::Config(key.to_owned()),
             Some(("credential", key)) if !key.is_empty() => Slot::Credential(key.to_owned()),
+            Some(("member", path)) => Slot::Member(Path::parse(path)?),
             Some(("event", path)) => Slot::Event(Path::parse(path)?),
             _ => return Err(format!("`{{{name}}}` is not known; known are {KNOWN}")),
         },

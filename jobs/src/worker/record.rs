@@ -12,7 +12,7 @@ use super::Done;
 use crate::backoff::RetryPolicy;
 use crate::context::{Context, seconds};
 use crate::enqueue::{self, Enqueued, PullParameters, Wish};
-use crate::kinds::Kind;
+use crate::kinds::{Kind, push_member};
 use crate::outcome::{Action, JobError};
 
 /// How often recording is tried while the database is away, and how long between; after that the lease
@@ -161,7 +161,13 @@ pub(crate) async fn system_hears(
 ) -> Result<(), StoreError> {
     let now = ctx.clock().now();
     let kind = Kind::parse(&run.kind);
-    if let Some(system) = run.system_id.filter(|_| kind.is_none_or(Kind::asks_the_vendor)) {
+    // Credentials that the vendor refuses are refused whatever the job.
+    let heard = unauthorized || kind.is_none_or(Kind::asks_the_vendor);
+    let member_waits = run.again && !unauthorized;
+    if kind == Some(Kind::PushMember) && run.status == SyncStatus::Failed && !member_waits {
+        push_member::failed(tx, run).await?;
+    }
+    if let Some(system) = run.system_id.filter(|_| heard) {
         let health = if run.status == SyncStatus::Failed {
             Health::Failing {
                 error: run.error_message.as_deref().unwrap_or("the run failed"),
@@ -201,7 +207,10 @@ async fn repeat(
         system: run.system_id,
         stream: run.sync_type.clone(),
         // A stream that webhooks keep asking for takes no place from those where a person waits.
-        trigger: if run.trigger == Trigger::Webhook { Trigger::Webhook } else { Trigger::Manual },
+        trigger: match run.trigger {
+            Trigger::Webhook | Trigger::Push => run.trigger,
+            _ => Trigger::Manual,
+        },
         scheduled_for: None,
         // What was announced a moment ago is to be in its window.
         wait: system.map(|system| enqueue::wait_of(ctx, &system, &run.sync_type)).unwrap_or_default(),
@@ -209,6 +218,9 @@ async fn repeat(
         parameters: PullParameters { anew: false, ..pull },
         replay: parameters
             .filter(|_| kind == Kind::ReplayWebhooks)
+            .and_then(|text| serde_json::from_str(text).ok()),
+        push: parameters
+            .filter(|_| kind == Kind::PushMember)
             .and_then(|text| serde_json::from_str(text).ok()),
         retry_of: Some(run.id),
         requested_by: run.requested_by,

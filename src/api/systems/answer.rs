@@ -4,7 +4,7 @@ use poem_openapi::Object;
 use serde_json::{Map, Value};
 use zhilian_sync_jobs::vendor::Vendors;
 use zhilian_sync_store::external_systems::ExternalSystem;
-use zhilian_sync_store::{SyncStatus, SystemStatus, SystemType};
+use zhilian_sync_store::{MemberConflict, SyncStatus, SystemStatus, SystemType};
 
 use super::change::{self, Verification};
 use crate::api::BASE;
@@ -57,6 +57,8 @@ pub struct SystemAnswer {
     pub timezone: String,
     /// The currency of amounts that name none.
     pub currency: String,
+    /// Whose word counts when the vendor and we say different things of a member.
+    pub member_conflict: Choice<MemberConflict>,
     /// Whether it is synchronised by schedule.
     pub sync_enabled: bool,
     /// Seconds between scheduled runs; null where a cron expression says when.
@@ -118,6 +120,7 @@ impl SystemAnswer {
             webhook_verification: Choice(Verification::of(system)),
             timezone: system.timezone.clone(),
             currency: system.currency.to_string(),
+            member_conflict: Choice(system.member_conflict),
             sync_enabled: system.sync_enabled,
             sync_interval: system.sync_interval,
             sync_cron: system.sync_cron.clone(),

@@ -7,7 +7,7 @@ use zhilian_sync_jobs::Context;
 use zhilian_sync_jobs::schedule::Schedule;
 use zhilian_sync_jobs::vendor::Vendors;
 use zhilian_sync_store::external_systems::ExternalSystem;
-use zhilian_sync_store::{Currency, SystemStatus, SystemType};
+use zhilian_sync_store::{Currency, MemberConflict, SystemStatus, SystemType};
 
 use super::secrets;
 use crate::api::access::Permission;
@@ -54,6 +54,8 @@ request_body! {
         timezone: Option<Text<64>>,
         /// ISO 4217, by default CNY.
         currency: Option<Text<3>>,
+        /// Whose word counts when the vendor and we say different things of a member, by default the newer.
+        member_conflict: Option<Choice<MemberConflict>>,
         /// Whether it is synchronised by schedule, by default true.
         sync_enabled: Option<Flag>,
         /// Seconds between scheduled runs, by default 300.
@@ -96,6 +98,8 @@ request_body! {
         timezone: Option<Text<64>>,
         /// ISO 4217.
         currency: Option<Text<3>>,
+        /// Whose word counts when the vendor and we say different things of a member.
+        member_conflict: Option<Choice<MemberConflict>>,
         /// Whether it is synchronised by schedule.
         sync_enabled: Option<Flag>,
         /// Seconds between scheduled runs; takes the place of a cron expression.
@@ -170,6 +174,7 @@ impl From<NewSystem> for SystemUpdate {
             store_map: new.store_map,
             timezone: new.timezone,
             currency: new.currency,
+            member_conflict: new.member_conflict,
             sync_enabled: new.sync_enabled,
             sync_interval: new.sync_interval,
             sync_cron: new.sync_cron,
@@ -309,6 +314,9 @@ fn apply_words(system: &mut ExternalSystem, update: &SystemUpdate, errors: &mut 
             Ok(currency) => system.currency = currency,
             Err(problem) => errors.push(error("currency", problem.to_string())),
         }
+    }
+    if let Some(rule) = &update.member_conflict {
+        system.member_conflict = rule.0;
     }
     if let Some(map) = &update.store_map {
         system.store_map.0.clear();

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use zhilian_sync_store::external_records::IncomingRecord;
+use zhilian_sync_store::member_syncs::IncomingMember;
 use zhilian_sync_store::pos_transactions::IncomingTransaction;
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
 use zhilian_sync_store::supplier_orders::IncomingSupplierOrder;
@@ -117,6 +118,27 @@ pub(crate) fn record(id: &str, amount: i64) -> IncomingRecord {
         deleted: false,
         data: format!(r#"{{"method":"card","amount":{amount}}}"#),
         raw: format!(r#"{{"id":"{id}","amount":{amount}}}"#),
+    }
+}
+
+/// A member without a version of its own.
+pub(crate) fn member(id: &str, points: i64) -> IncomingMember {
+    IncomingMember {
+        member_id: id.to_owned(),
+        external_member_id: None,
+        phone: Some("13800000001".into()),
+        name: Some("王芳".into()),
+        email: None,
+        level: Some("gold".into()),
+        points: Some(points),
+        balance: Some(5_000),
+        currency: Currency::CNY,
+        last_activity: None,
+        shop: None,
+        version_at: None,
+        observed_at: None,
+        deleted: false,
+        raw: format!(r#"{{"id":"{id}","points":{points}}}"#),
     }
 }
 

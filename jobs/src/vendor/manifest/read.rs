@@ -37,6 +37,7 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
         "messages",
         "probe",
         "streams",
+        "push",
         "webhook",
     ] {
         closing.value(key);
@@ -81,6 +82,7 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
         title: meta.1,
         types: meta.2,
         notes: meta.3,
+        push: root.section("push").and_then(super::push::read_push),
         webhook: read_webhook(root, problems),
         credentials,
         config,

@@ -27,7 +27,8 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
         .streams
         .iter()
         .filter_map(|stream| Some((format!("streams.{}.one", stream.name), &stream.one.as_ref()?.request)));
-    for (key, request) in requests.chain(probe).chain(ones) {
+    let push = manifest.push.iter().map(|push| ("push.member".to_owned(), &push.request));
+    for (key, request) in requests.chain(probe).chain(ones).chain(push) {
         used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
         if let Some(limit) = &request.limit
             && !manifest.limits.contains_key(limit)
@@ -50,6 +51,10 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
                         "`{{credential.{name}}}` is not declared; add `[credentials.{name}]` with a label"
                     ),
                 );
+            }
+            Slot::Member(path) if key != "push.member" => {
+                problems
+                    .add(key, format!("`{{member.{}}}` has a value only in `[push.member]`", path.as_str()));
             }
             Slot::Event(path) if key.rsplit('.').next() != Some("one") => {
                 problems.add(

@@ -66,15 +66,18 @@ pub enum Target {
     PosTransactions,
     /// `supplier_orders`.
     SupplierOrders,
+    /// `member_syncs`.
+    MemberSyncs,
     /// `external_records`.
     ExternalRecords,
 }
 
 impl Target {
     /// The words of manifests.
-    pub(crate) const WORDS: [(&str, Self); 3] = [
+    pub(crate) const WORDS: [(&str, Self); 4] = [
         ("pos_transactions", Self::PosTransactions),
         ("supplier_orders", Self::SupplierOrders),
+        ("member_syncs", Self::MemberSyncs),
         ("external_records", Self::ExternalRecords),
     ];
 }

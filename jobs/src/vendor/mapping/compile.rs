@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::convert::TimeForm;
 use super::field::{Field, Form, Source, Unit, ValueTable};
+use super::member::MemberFields;
 use super::order::OrderFields;
 use super::{Fields, Mapping, RecordFields, TransactionFields};
 use crate::vendor::manifest::Target;
@@ -30,6 +31,7 @@ enum Expected {
     Money,
     Time,
     Flag,
+    Number,
     Json,
 }
 
@@ -51,6 +53,7 @@ pub(in crate::vendor) fn read_mapping(section: &Section<'_>, target: Target) -> 
             read_transaction(&fields, &defaults).map(|all| Fields::Transaction(Box::new(all)))
         }
         Target::SupplierOrders => read_order(&fields, &defaults).map(|all| Fields::Order(Box::new(all))),
+        Target::MemberSyncs => read_member(&fields, &defaults).map(|all| Fields::Member(Box::new(all))),
         Target::ExternalRecords => read_record(&fields, &defaults).map(|all| Fields::Record(Box::new(all))),
     };
     fields.finish();
@@ -150,6 +153,28 @@ fn read_order(fields: &Section<'_>, defaults: &Defaults) -> Option<OrderFields> 
         deleted: field("deleted", Expected::Flag),
         order_number: order_number?,
         total: total?,
+    };
+    Some(rest)
+}
+
+fn read_member(fields: &Section<'_>, defaults: &Defaults) -> Option<MemberFields> {
+    let field = |key, expected| read_field(fields, key, expected, defaults);
+    let member_id =
+        fields.required("member_id", field("member_id", Expected::Text), "name the number of the member");
+    let rest = MemberFields {
+        external_id: field("external_id", Expected::Text),
+        phone: field("phone", Expected::Text),
+        name: field("name", Expected::Text),
+        email: field("email", Expected::Text),
+        level: field("level", Expected::Text),
+        points: field("points", Expected::Number),
+        balance: field("balance", Expected::Money),
+        currency: field("currency", Expected::Text),
+        last_activity: field("last_activity", Expected::Time),
+        shop: field("shop", Expected::Text),
+        version_at: field("version_at", Expected::Time),
+        deleted: field("deleted", Expected::Flag),
+        member_id: member_id?,
     };
     Some(rest)
 }
@@ -314,6 +339,7 @@ fn parse_form(section: &Section<'_>, expected: Expected, defaults: &Defaults) ->
         (Expected::Money, _) => Some(Type::Money),
         (Expected::Time, _) => Some(Type::Time),
         (Expected::Flag, _) => Some(Type::Flag),
+        (Expected::Number, _) => Some(Type::Number),
         (Expected::Json, Some(chosen)) => Some(chosen),
         (Expected::Json, None) if unit.is_some() || section.has("sum") => Some(Type::Money),
         (Expected::Json, None) if time.is_some() => Some(Type::Time),
@@ -335,6 +361,7 @@ fn form_of(expected: Expected, unit: Option<Unit>, defaults: &Defaults) -> Resul
     Ok(match expected {
         Expected::Text => Form::Text,
         Expected::Flag => Form::Flag { present: false },
+        Expected::Number => Form::Number,
         Expected::Json => Form::AsIs,
         Expected::Time => Form::Time { form: defaults.time.clone(), zone: defaults.zone },
         Expected::Money => Form::Money(unit.or(defaults.unit).ok_or(

@@ -1,6 +1,7 @@
 //! What became of a page's or an event's records: ours by their table, and those that failed.
 
 use zhilian_sync_store::external_records::IncomingRecord;
+use zhilian_sync_store::member_syncs::IncomingMember;
 use zhilian_sync_store::pos_transactions::IncomingTransaction;
 use zhilian_sync_store::supplier_orders::IncomingSupplierOrder;
 
@@ -13,6 +14,8 @@ pub struct Mapped {
     pub records: Vec<IncomingRecord>,
     /// For `supplier_orders`.
     pub orders: Vec<IncomingSupplierOrder>,
+    /// For `member_syncs`.
+    pub members: Vec<IncomingMember>,
     /// For `sync_failures`.
     pub failures: Vec<RecordFailure>,
     /// Records that the manifest's `when` leaves out.
@@ -34,7 +37,7 @@ impl Mapped {
     /// How many records there are to store.
     #[must_use]
     pub fn storable(&self) -> usize {
-        self.transactions.len() + self.records.len() + self.orders.len()
+        self.transactions.len() + self.records.len() + self.orders.len() + self.members.len()
     }
 
     /// Adds what became of other records.
@@ -42,6 +45,7 @@ impl Mapped {
         self.transactions.append(&mut other.transactions);
         self.records.append(&mut other.records);
         self.orders.append(&mut other.orders);
+        self.members.append(&mut other.members);
         self.failures.append(&mut other.failures);
         self.skipped += other.skipped;
     }
@@ -51,7 +55,8 @@ impl Mapped {
         let transactions = self.transactions.iter_mut().map(|transaction| &mut transaction.raw);
         let records = self.records.iter_mut().map(|record| &mut record.raw);
         let orders = self.orders.iter_mut().map(|order| &mut order.raw);
+        let members = self.members.iter_mut().map(|member| &mut member.raw);
         let failures = self.failures.iter_mut().map(|failure| &mut failure.raw);
-        transactions.chain(records).chain(orders).chain(failures)
+        transactions.chain(records).chain(orders).chain(members).chain(failures)
     }
 }

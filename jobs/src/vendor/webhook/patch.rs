@@ -72,6 +72,13 @@ fn table_of<'a>(
             let table = match target {
                 Target::PosTransactions => PatchTable::PosTransactions,
                 Target::SupplierOrders => PatchTable::SupplierOrders,
+                Target::MemberSyncs => {
+                    return Err(format!(
+                        "`{}` holds members, which have no state that could change alone; make the route's action \
+                         `record` or `delete`",
+                        stream.as_str()
+                    ));
+                }
                 Target::ExternalRecords => PatchTable::ExternalRecords { stream: stream.as_str().to_owned() },
             };
             (table, Some(mapping))

@@ -283,6 +283,9 @@ fn observed(mut mapped: Mapped, scope: &EventScope<'_>) -> Mapped {
     for order in &mut mapped.orders {
         order.observed_at = Some(scope.received_at);
     }
+    for member in &mut mapped.members {
+        member.observed_at = Some(scope.received_at);
+    }
     mapped
 }
 

@@ -28,7 +28,7 @@ pub(in crate::vendor::manifest) fn read_stream(
     let target = section.required(
         "target",
         section.choice("target", &Target::WORDS),
-        "expected `pos_transactions`, `supplier_orders` or `external_records`",
+        "expected `pos_transactions`, `supplier_orders`, `member_syncs` or `external_records`",
     );
     let title = section.text("title").unwrap_or(name).to_owned();
     let request = section
@@ -105,8 +105,18 @@ pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<
 
 /// The keys of a call, for a section that has others beside them.
 fn read_request_keys(section: &Section<'_>) -> Option<Request> {
-    let methods = [("GET", true), ("POST", false)];
-    let get = section.choice("method", &methods).unwrap_or(true);
+    read_request_of(section, &[("GET", reqwest::Method::GET), ("POST", reqwest::Method::POST)])
+}
+
+/// The keys of a call that has one of these methods, by default the first.
+pub(in crate::vendor::manifest) fn read_request_of(
+    section: &Section<'_>,
+    methods: &[(&str, reqwest::Method)],
+) -> Option<Request> {
+    // `choice` wants `Copy`: the position stands for the method.
+    let places: Vec<(&str, usize)> = methods.iter().enumerate().map(|(at, (name, _))| (*name, at)).collect();
+    let (_, method) = methods.get(section.choice("method", &places).unwrap_or(0))?;
+    let get = method == reqwest::Method::GET;
     let path = section.required(
         "path",
         section.template("path"),
@@ -126,7 +136,7 @@ fn read_request_keys(section: &Section<'_>) -> Option<Request> {
         section.problem("body", "a GET has no body; say `method = \"POST\"`");
     }
     let request = path.map(|path| Request {
-        method: if get { reqwest::Method::GET } else { reqwest::Method::POST },
+        method: method.clone(),
         path,
         query: section.named_templates("query"),
         headers: section.named_templates("headers"),

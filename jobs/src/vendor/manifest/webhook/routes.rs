@@ -188,7 +188,7 @@ fn read_sent_stream(name: &str, section: Section<'_>) -> Option<SentStream> {
     let target = section.required(
         "target",
         section.choice("target", &Target::WORDS),
-        "expected `pos_transactions`, `supplier_orders` or `external_records`",
+        "expected `pos_transactions`, `supplier_orders`, `member_syncs` or `external_records`",
     );
     let mapping = section
         .required("mapping", section.section("mapping"), "say what the members mean")

@@ -1,0 +1,73 @@
+//! `push_member`: tells a vendor of a member as its row is at that moment.
+//!
+//! The row says whether there is something to tell (`pending`); a push of what the vendor has told itself
+//! meanwhile, or of what another run has pushed, does nothing. What was changed while it was under way stays
+//! pending and is pushed once more, because whoever changed it asked for that. A worker that dies between the
+//! vendor's answer and our row leaves the row pending: the member is told again, never forgotten.
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+use zhilian_sync_store::member_syncs::{self, MemberSync, Pushed};
+use zhilian_sync_store::sync_logs::{self, Counts, Run};
+use zhilian_sync_store::{StoreError, SyncStatus, Tx, money};
+
+use crate::context::Context;
+use crate::enqueue::PushParameters;
+use crate::outcome::JobError;
+use crate::worker::{Attempt, Done};
+
+const DONE: Done = Done { status: SyncStatus::Success };
+
+pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, JobError> {
+    let system = super::pull::system_of(ctx, attempt).await?;
+    let id = member_of(&attempt.run)
+        .ok_or_else(|| JobError::give_up("no_member", "the run names no member; it cannot be carried out"))?;
+    let member = member_syncs::get(&ctx.store, id).await?;
+    if member.deleted_at.is_some() || member.sync_status == SyncStatus::Success {
+        return Ok(DONE);
+    }
+    let connection = ctx.connect(&system)?;
+    let answer = attempt.interruptible(connection.push_member(&shown(&member))).await?;
+    let mut tx = attempt.begin().await?;
+    let pushed = Pushed { id, content_hash: &member.content_hash };
+    let name = answer.external_id.as_deref();
+    let in_step = member_syncs::finish_push(&mut tx, pushed, name, ctx.clock().now()).await?;
+    let counts = Counts { total: 1, success: 1, ..Counts::default() };
+    let (asked, answered) = (answer.request_sample.to_string(), answer.response_sample.to_string());
+    let claim = attempt.run.claim();
+    sync_logs::progress(&mut tx, claim, None, counts, Some(&asked), Some(&answered)).await?;
+    tx.commit().await?;
+    tracing::debug!(member.id = %id, member.in_step = in_step, "the vendor has the member");
+    Ok(DONE)
+}
+
+/// Writes on the member that its push failed and is not tried again, in the transaction that ends the run.
+pub(crate) async fn failed(tx: &mut Tx, run: &Run) -> Result<(), StoreError> {
+    let Some(id) = member_of(run) else { return Ok(()) };
+    member_syncs::fail_push(tx, id, run.error_message.as_deref().unwrap_or("the push failed")).await
+}
+
+fn member_of(run: &Run) -> Option<Uuid> {
+    let parameters: PushParameters = serde_json::from_str(run.parameters.as_deref()?).ok()?;
+    Some(parameters.member)
+}
+
+/// What a manifest may send of a member: `{member.<name>}`. What is not known is not there.
+fn shown(member: &MemberSync) -> Value {
+    let text = |text: &Option<String>| text.clone().map(Value::String);
+    let members = [
+        ("member_id", Some(Value::from(member.member_id.as_str()))),
+        ("external_id", text(&member.external_member_id)),
+        ("store_id", text(&member.store_id)),
+        ("phone", text(&member.phone)),
+        ("name", text(&member.name)),
+        ("email", text(&member.email)),
+        ("level", text(&member.level)),
+        ("points", Some(Value::from(member.points))),
+        ("balance", Some(Value::Number(money::json_number(member.balance, member.currency.digits())))),
+        ("balance_minor", Some(Value::from(member.balance))),
+        ("currency", Some(Value::from(member.currency.as_str()))),
+    ];
+    let known = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(known.collect::<Map<_, _>>())
+}

@@ -1,0 +1,331 @@
+//! `member_syncs`: the promises of vendor records, under each rule of whose word counts; and a member's way to
+//! its vendor.
+
+use chrono::TimeDelta;
+use zhilian_sync_store::member_syncs::{
+    Filter, IncomingMember, MemberSync, PAGE_MAX, Pushed, Written, ask_for_push, fail_push,
+    find_by_member_id, finish_push, get, list, upsert_batch, upsert_batch_isolating, upsert_of_runs,
+    write_ours,
+};
+use zhilian_sync_store::record_batches::{Batch, StoreMap, Upserted};
+use zhilian_sync_store::{MemberConflict, MemberOrigin, Store, StoreError, SyncStatus, SystemId};
+
+use super::support::{at, batch, member, refuse_poison, run, system};
+
+const NEWEST: MemberConflict = MemberConflict::Newest;
+const CHANGED: Upserted = Upserted { changed: 1, unchanged: 0 };
+const UNCHANGED: Upserted = Upserted { changed: 0, unchanged: 1 };
+
+/// What the vendor tells.
+async fn told(store: &Store, of: Batch<'_>, rule: MemberConflict, member: IncomingMember) -> Upserted {
+    let mut tx = store.begin().await.unwrap();
+    let upserted = upsert_batch(&mut tx, of, rule, vec![member]).await.unwrap();
+    tx.commit().await.unwrap();
+    upserted
+}
+
+/// What the API tells, to be pushed.
+async fn ours(
+    store: &Store,
+    of: Batch<'_>,
+    rule: MemberConflict,
+    member: IncomingMember,
+) -> (MemberSync, Written) {
+    let mut tx = store.begin().await.unwrap();
+    let written = write_ours(&mut tx, of, rule, member, true).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(get(store, written.0.id).await.unwrap(), written.0, "the answer is what is there");
+    written
+}
+
+async fn find(store: &Store, system: SystemId, id: &str) -> MemberSync {
+    find_by_member_id(store, system, id).await.unwrap().unwrap()
+}
+
+fn versioned(id: &str, points: i64, version: i64) -> IncomingMember {
+    IncomingMember { version_at: Some(at(version)), ..member(id, points) }
+}
+
+pub(crate) async fn a_member_is_stored_with_all_its_fields(store: Store) {
+    let system = system(&store).await;
+    let run = run(&store, system).await;
+    let incoming = IncomingMember {
+        external_member_id: Some("V-1".into()),
+        email: Some("wang@example.com".into()),
+        last_activity: Some(at(-60)),
+        observed_at: Some(at(9)),
+        ..versioned("M1", 120, -5)
+    };
+    let mut tx = store.begin().await.unwrap();
+    let of = batch(&store, system, 7);
+    let keys = upsert_of_runs(&mut tx, of, NEWEST, vec![(run, incoming.clone())]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(keys, [(String::new(), "M1".to_owned())]);
+
+    let row = find(&store, system, "M1").await;
+    assert_eq!((row.system_id, row.external_member_id.clone()), (system, incoming.external_member_id));
+    assert_eq!((row.phone.clone(), row.name.clone()), (incoming.phone, incoming.name));
+    assert_eq!((row.email.clone(), row.level.clone()), (incoming.email, incoming.level));
+    assert_eq!((row.points, row.balance, row.currency), (120, 5_000, incoming.currency));
+    assert_eq!((row.last_activity, row.version_at, row.observed_at), (Some(at(-60)), at(-5), at(9)));
+    assert_eq!((row.sync_status, row.sync_log_id), (SyncStatus::Success, Some(run)));
+    assert_eq!((row.origin, row.pushed_at, row.push_error.clone()), (MemberOrigin::Vendor, None, None));
+    assert_eq!((row.raw.clone(), row.deleted_at), (incoming.raw, None));
+    assert_eq!(get(&store, row.id).await.unwrap(), row);
+    let missing = get(&store, store.clock().new_id()).await.unwrap_err();
+    assert!(matches!(missing, StoreError::NotFound(_)), "{missing:?}");
+}
+
+pub(crate) async fn by_default_the_newer_word_counts(store: Store) {
+    let system = system(&store).await;
+    let (row, written) = ours(&store, batch(&store, system, 100), NEWEST, member("M1", 1)).await;
+    assert_eq!((written, row.origin), (Written::Created, MemberOrigin::Ours));
+    assert_eq!((row.sync_status, row.points), (SyncStatus::Pending, 1));
+
+    // The vendor was asked before the API told.
+    assert_eq!(told(&store, batch(&store, system, 99), NEWEST, member("M1", 2)).await, UNCHANGED);
+    assert_eq!(told(&store, batch(&store, system, 101), NEWEST, versioned("M1", 2, 50)).await, UNCHANGED);
+    assert_eq!(find(&store, system, "M1").await.points, 1);
+    assert_eq!(told(&store, batch(&store, system, 101), NEWEST, versioned("M1", 3, 100)).await, CHANGED);
+    let row = find(&store, system, "M1").await;
+    assert_eq!((row.points, row.origin), (3, MemberOrigin::Vendor));
+    assert_eq!(row.sync_status, SyncStatus::Success, "there is nothing to push any more");
+
+    let (row, written) = ours(&store, batch(&store, system, 99), NEWEST, member("M1", 4)).await;
+    assert_eq!((written, row.points), (Written::Unchanged, 3));
+    let (row, written) = ours(&store, batch(&store, system, 200), NEWEST, member("M1", 4)).await;
+    assert_eq!((written, row.points, row.origin), (Written::Updated, 4, MemberOrigin::Ours));
+    assert_eq!(row.sync_status, SyncStatus::Pending);
+}
+
+pub(crate) async fn the_vendors_word_may_count_whatever_the_versions(store: Store) {
+    let system = system(&store).await;
+    let rule = MemberConflict::Vendor;
+    ours(&store, batch(&store, system, 100), rule, member("M1", 1)).await;
+    let (row, written) = ours(&store, batch(&store, system, 101), rule, member("M1", 2)).await;
+    assert_eq!((written, row.points), (Written::Updated, 2), "the vendor has told nothing yet");
+
+    assert_eq!(told(&store, batch(&store, system, 50), rule, versioned("M1", 3, 10)).await, CHANGED);
+    let row = find(&store, system, "M1").await;
+    assert_eq!((row.points, row.origin, row.version_at), (3, MemberOrigin::Vendor, at(10)));
+
+    let (row, written) = ours(&store, batch(&store, system, 300), rule, member("M1", 4)).await;
+    assert_eq!((written, row.points), (Written::Unchanged, 3), "the vendor has told of it");
+    assert_eq!(row.sync_status, SyncStatus::Success);
+    // Among its own words the newer counts.
+    assert_eq!(told(&store, batch(&store, system, 400), rule, versioned("M1", 5, 9)).await, UNCHANGED);
+    assert_eq!(told(&store, batch(&store, system, 400), rule, versioned("M1", 5, 11)).await, CHANGED);
+
+    // Equal content makes it the vendor's too.
+    ours(&store, batch(&store, system, 100), rule, member("M2", 1)).await;
+    assert_eq!(told(&store, batch(&store, system, 50), rule, member("M2", 1)).await, CHANGED);
+    let row = find(&store, system, "M2").await;
+    assert_eq!((row.origin, row.sync_status), (MemberOrigin::Vendor, SyncStatus::Success));
+}
+
+pub(crate) async fn our_word_may_count_and_the_vendor_only_names_it(store: Store) {
+    let system = system(&store).await;
+    let rule = MemberConflict::Ours;
+    assert_eq!(told(&store, batch(&store, system, 900), rule, member("M1", 1)).await, CHANGED);
+    let (row, written) = ours(&store, batch(&store, system, 100), rule, member("M1", 2)).await;
+    assert_eq!((written, row.points, row.origin), (Written::Updated, 2, MemberOrigin::Ours));
+
+    let named = |id: &str| IncomingMember { external_member_id: Some(id.into()), ..member("M1", 3) };
+    assert_eq!(told(&store, batch(&store, system, 950), rule, named("V-1")).await, UNCHANGED);
+    assert_eq!(told(&store, batch(&store, system, 960), rule, named("V-2")).await, UNCHANGED);
+    let row = find(&store, system, "M1").await;
+    assert_eq!((row.points, row.external_member_id.as_deref()), (2, Some("V-1")));
+    assert_eq!((row.origin, row.sync_status), (MemberOrigin::Ours, SyncStatus::Pending));
+
+    // What we say too, though it is nothing new, is ours from then on.
+    assert_eq!(told(&store, batch(&store, system, 0), rule, member("M2", 1)).await, CHANGED);
+    let (row, written) = ours(&store, batch(&store, system, 1), rule, member("M2", 1)).await;
+    assert_eq!((written, row.origin), (Written::Unchanged, MemberOrigin::Ours));
+    assert_eq!(row.sync_status, SyncStatus::Success, "the vendor has it");
+    assert_eq!(told(&store, batch(&store, system, 2), rule, member("M2", 9)).await, UNCHANGED);
+}
+
+pub(crate) async fn equal_content_changes_nothing(store: Store) {
+    let system = system(&store).await;
+    let (before, _) = ours(&store, batch(&store, system, 0), NEWEST, member("M1", 1)).await;
+    store.clock().advance(TimeDelta::hours(1));
+    // What was pushed comes back in the vendor's own words.
+    let back = IncomingMember { raw: r#"{"no":"M1"}"#.into(), ..versioned("M1", 1, 50) };
+    assert_eq!(told(&store, batch(&store, system, 60), NEWEST, back).await, UNCHANGED);
+    let row = find(&store, system, "M1").await;
+    assert_eq!(row, MemberSync { version_at: at(50), observed_at: at(60), ..before });
+    let (again, written) = ours(&store, batch(&store, system, 70), NEWEST, member("M1", 1)).await;
+    assert_eq!((again, written), (row, Written::Unchanged));
+
+    // Of the vendor's own words a new one is kept.
+    told(&store, batch(&store, system, 0), NEWEST, member("M2", 1)).await;
+    let more = IncomingMember { raw: r#"{"more":1}"#.into(), ..member("M2", 1) };
+    assert_eq!(told(&store, batch(&store, system, 1), NEWEST, more.clone()).await, CHANGED);
+    assert_eq!(told(&store, batch(&store, system, 2), NEWEST, more).await, UNCHANGED);
+}
+
+pub(crate) async fn what_the_api_does_not_tell_stays(store: Store) {
+    let system = system(&store).await;
+    let full = IncomingMember {
+        external_member_id: Some("V-1".into()),
+        last_activity: Some(at(-9)),
+        ..member("M1", 7)
+    };
+    told(&store, batch(&store, system, 0), NEWEST, full).await;
+    let little = IncomingMember {
+        phone: None,
+        name: None,
+        points: None,
+        balance: None,
+        level: Some("platinum".into()),
+        ..member("M1", 0)
+    };
+    let (row, written) = ours(&store, batch(&store, system, 1), NEWEST, little).await;
+    assert_eq!((written, row.level.as_deref()), (Written::Updated, Some("platinum")));
+    assert_eq!((row.points, row.balance), (7, 5_000));
+    assert_eq!((row.phone.as_deref(), row.name.as_deref()), (Some("13800000001"), Some("王芳")));
+    assert_eq!((row.external_member_id.as_deref(), row.last_activity), (Some("V-1"), Some(at(-9))));
+}
+
+pub(crate) async fn a_tombstone_is_raised_by_a_newer_version_only(store: Store) {
+    let system = system(&store).await;
+    let gone = IncomingMember { deleted: true, ..versioned("M1", 1, 20) };
+    assert_eq!(told(&store, batch(&store, system, 20), NEWEST, versioned("M1", 1, 10)).await, CHANGED);
+    assert_eq!(told(&store, batch(&store, system, 21), NEWEST, gone).await, CHANGED);
+    assert!(find(&store, system, "M1").await.deleted_at.is_some());
+    assert_eq!(told(&store, batch(&store, system, 22), NEWEST, versioned("M1", 1, 10)).await, UNCHANGED);
+    assert_eq!(told(&store, batch(&store, system, 23), NEWEST, versioned("M1", 1, 30)).await, CHANGED);
+    assert_eq!(find(&store, system, "M1").await.deleted_at, None);
+}
+
+pub(crate) async fn a_replay_passes_over_versions_and_not_over_the_rule(store: Store) {
+    let system = system(&store).await;
+    let forced = Batch { force: true, ..batch(&store, system, 0) };
+    for rule in [NEWEST, MemberConflict::Vendor, MemberConflict::Ours] {
+        let (theirs, our) = (format!("{rule}-theirs"), format!("{rule}-ours"));
+        told(&store, batch(&store, system, 50), rule, versioned(&theirs, 1, 50)).await;
+        assert_eq!(told(&store, forced, rule, versioned(&theirs, 2, 10)).await, CHANGED, "{rule}");
+        ours(&store, batch(&store, system, 50), rule, member(&our, 1)).await;
+        let expected = if rule == MemberConflict::Ours { UNCHANGED } else { CHANGED };
+        assert_eq!(told(&store, forced, rule, versioned(&our, 2, 10)).await, expected, "{rule}");
+    }
+}
+
+pub(crate) async fn a_member_that_cannot_be_stored_stands_alone(store: Store) {
+    let system = system(&store).await;
+    refuse_poison(&store, "member_syncs", "level").await;
+    let poison = IncomingMember { level: Some("poison".into()), ..member("M3", 1) };
+    let nameless = member("", 1);
+    let page = vec![member("M1", 1), poison, nameless, member("M2", 1)];
+    let mut tx = store.begin().await.unwrap();
+    let of = batch(&store, system, 0);
+    let (upserted, refused) = upsert_batch_isolating(&mut tx, of, NEWEST, page).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(upserted, Upserted { changed: 2, unchanged: 0 });
+    assert!(refused[0].external_id.starts_with("hash:"), "{refused:?}");
+    assert_eq!(refused[1].external_id, "M3");
+}
+
+pub(crate) async fn a_push_ends_only_what_it_sent(store: Store) {
+    let system = system(&store).await;
+    let (row, _) = ours(&store, batch(&store, system, 0), NEWEST, member("M1", 1)).await;
+    let sent = Pushed { id: row.id, content_hash: &row.content_hash };
+
+    let mut tx = store.begin().await.unwrap();
+    assert!(finish_push(&mut tx, sent, Some("V-1"), at(5)).await.unwrap());
+    tx.commit().await.unwrap();
+    let row = find(&store, system, "M1").await;
+    assert_eq!((row.sync_status, row.pushed_at), (SyncStatus::Success, Some(at(5))));
+    assert_eq!((row.external_member_id.as_deref(), row.origin), (Some("V-1"), MemberOrigin::Ours));
+
+    let (newer, _) = ours(&store, batch(&store, system, 9), NEWEST, member("M1", 2)).await;
+    assert_eq!(newer.sync_status, SyncStatus::Pending);
+    let mut tx = store.begin().await.unwrap();
+    assert!(!finish_push(&mut tx, sent, None, at(10)).await.unwrap(), "it sent what is old now");
+    tx.commit().await.unwrap();
+    let row = find(&store, system, "M1").await;
+    assert_eq!((row.sync_status, row.push_error.clone()), (SyncStatus::Pending, None));
+    assert_eq!((row.external_member_id.as_deref(), row.pushed_at), (Some("V-1"), Some(at(10))));
+
+    // A vendor that takes no pushes is not waited for.
+    let mut tx = store.begin().await.unwrap();
+    let (row, _) =
+        write_ours(&mut tx, batch(&store, system, 0), NEWEST, member("M9", 1), false).await.unwrap();
+    assert_eq!(row.sync_status, SyncStatus::Success);
+}
+
+pub(crate) async fn a_failed_push_is_told_and_asked_for_again(store: Store) {
+    let system = system(&store).await;
+    let (row, _) = ours(&store, batch(&store, system, 0), NEWEST, member("M1", 1)).await;
+    let mut tx = store.begin().await.unwrap();
+    fail_push(&mut tx, row.id, "refused").await.unwrap();
+    tx.commit().await.unwrap();
+    let row = find(&store, system, "M1").await;
+    assert_eq!((row.sync_status, row.push_error.as_deref()), (SyncStatus::Failed, Some("refused")));
+
+    let mut tx = store.begin().await.unwrap();
+    assert!(ask_for_push(&mut tx, row.id).await.unwrap());
+    assert!(!ask_for_push(&mut tx, store.clock().new_id()).await.unwrap());
+    tx.commit().await.unwrap();
+    let row = find(&store, system, "M1").await;
+    assert_eq!((row.sync_status, row.push_error), (SyncStatus::Pending, None));
+}
+
+pub(crate) async fn lists_are_newest_first_and_complete(store: Store) {
+    let system = system(&store).await;
+    for index in 0..7 {
+        told(&store, batch(&store, system, 0), NEWEST, member(&format!("M{index}"), index)).await;
+        // Some are made in the same millisecond.
+        if index % 2 == 1 {
+            store.clock().advance(TimeDelta::seconds(1));
+        }
+    }
+    let gone = IncomingMember { deleted: true, ..member("M3", 0) };
+    told(&store, batch(&store, system, 1), NEWEST, gone).await;
+    let (mut before, mut seen) = (None, Vec::new());
+    loop {
+        let filter = Filter { before, limit: 2, ..Filter::default() };
+        let page = list(&store, &filter).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some((last.created_at, last.id));
+        seen.extend(page);
+    }
+    assert!(seen.is_sorted_by_key(|row| std::cmp::Reverse((row.created_at, row.id))));
+    let mut ids: Vec<_> = seen.iter().map(|row| row.member_id.as_str()).collect();
+    assert_eq!(ids.first(), Some(&"M6"));
+    ids.sort_unstable();
+    assert_eq!(ids, ["M0", "M1", "M2", "M4", "M5", "M6"]);
+    let all = Filter { limit: PAGE_MAX + 9, ..Filter::default() };
+    assert_eq!(list(&store, &all).await.unwrap().len(), 6);
+}
+
+pub(crate) async fn lists_are_filtered_and_scoped(store: Store) {
+    let (one, two) = (system(&store).await, system(&store).await);
+    let north = StoreMap { default: Some("north".into()), ..StoreMap::default() };
+    let of = |system| Batch { stores: &north, ..batch(&store, system, 0) };
+    told(&store, of(one), NEWEST, member("M1", 1)).await;
+    store.clock().advance(TimeDelta::seconds(10));
+    let silver =
+        IncomingMember { level: Some("silver".into()), phone: Some("13900000002".into()), ..member("M2", 1) };
+    ours(&store, batch(&store, one, 0), NEWEST, silver).await;
+    store.clock().advance(TimeDelta::seconds(10));
+    told(&store, of(two), NEWEST, member("M1", 1)).await;
+    let made = find(&store, one, "M2").await.created_at;
+
+    let cases: [(&str, Filter<'_>, &[(SystemId, &str)]); 9] = [
+        ("scope", Filter { scope: Some("north"), ..Filter::default() }, &[(two, "M1"), (one, "M1")]),
+        ("store", Filter { store_id: Some("south"), ..Filter::default() }, &[]),
+        ("system", Filter { system_id: Some(one), ..Filter::default() }, &[(one, "M2"), (one, "M1")]),
+        ("status", Filter { sync_status: Some(SyncStatus::Pending), ..Filter::default() }, &[(one, "M2")]),
+        ("level", Filter { level: Some("silver"), ..Filter::default() }, &[(one, "M2")]),
+        ("phone", Filter { phone: Some("13900000002"), ..Filter::default() }, &[(one, "M2")]),
+        ("member", Filter { member_id: Some("M1"), ..Filter::default() }, &[(two, "M1"), (one, "M1")]),
+        ("from", Filter { from: Some(made), ..Filter::default() }, &[(two, "M1"), (one, "M2")]),
+        ("to", Filter { to: Some(made), ..Filter::default() }, &[(one, "M1")]),
+    ];
+    for (what, filter, expected) in cases {
+        let rows = list(&store, &Filter { limit: 10, ..filter }).await.unwrap();
+        let found: Vec<_> = rows.iter().map(|row| (row.system_id, row.member_id.as_str())).collect();
+        assert_eq!(found, expected, "{what}");
+    }
+}
