@@ -14,6 +14,7 @@ mod conformance {
     pub(crate) mod external_systems;
     pub(crate) mod idempotency_keys;
     pub(crate) mod installation;
+    pub(crate) mod member_rules;
     pub(crate) mod member_syncs;
     pub(crate) mod pos_transactions;
     pub(crate) mod rate_budgets;
@@ -195,6 +196,16 @@ on_both! {
         a_patch_finds_its_order_by_number_or_by_id,
         a_patch_tells_the_delivery_and_the_tracking_number,
         a_tracking_number_alone_does_not_keep_out_an_older_state,
+    }
+    member_rules {
+        the_newer_version_wins,
+        the_rule_says_who_overwrites_whom,
+        a_row_of_ours_learns_the_vendors_id,
+        what_a_record_does_not_tell_makes_nothing_new_of_equal_content,
+        what_was_pushed_comes_back_as_nothing_new,
+        members_of_several_runs_stand_beside_their_own,
+        batches_in_opposite_order_do_not_deadlock,
+        a_systems_rule_is_kept,
     }
     member_syncs {
         a_member_is_stored_with_all_its_fields,

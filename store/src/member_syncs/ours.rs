@@ -96,7 +96,9 @@ pub async fn write_ours(
     row.points = points.unwrap_or(there.points);
     row.balance = balance.unwrap_or(there.balance);
     let row = merge(row, &there);
-    let same = row.content_hash == there.content_hash && row.external_member_id == there.external_member_id;
+    // Not by the hash that is kept there: it is of what was told last, beside which the row may hold a last
+    // activity that was told before.
+    let same = row.content_hash == there.hash_content() && row.external_member_id == there.external_member_id;
     if !same {
         save(tx, &row).await?;
         return Ok((row, Written::Updated));
