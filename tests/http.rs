@@ -8,6 +8,8 @@ mod support;
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/audit.rs"]
+mod audit;
 #[path = "http/batch.rs"]
 mod batch;
 #[path = "http/document.rs"]
@@ -52,6 +54,8 @@ mod systems;
 mod systems_secrets;
 #[path = "http/systems_work.rs"]
 mod systems_work;
+#[path = "http/users.rs"]
+mod users;
 #[path = "http/webhook_events.rs"]
 mod webhook_events;
 #[path = "http/webhook_secrets.rs"]

@@ -23,7 +23,7 @@ use super::page::{Limit, Page, Wanted};
 use super::problem::Problem;
 use super::runs::{RunAnswer, StartedAnswer};
 use super::session::Success;
-use super::values::{Choice, Flag, Named as _, Text, Time};
+use super::values::{Choice, Flag, Text, Time};
 use crate::app::App;
 
 use answer::SystemAnswer;

@@ -106,7 +106,6 @@ impl ManagedUser {
 impl Users {
     /// List users
     #[oai(path = "/users", method = "get", operation_id = "list_users", tag = "Tag::Users")]
-    #[expect(clippy::too_many_arguments, reason = "a parameter of the request is one of the function")]
     async fn list_users(
         &self,
         caller: Caller,

@@ -1,6 +1,7 @@
-//! The table `api_tokens`: what machines sign their requests with. A token has a role and a store of its own and
-//! belongs to nobody, so it outlives whoever made it; it is found by its SHA-256, and only as long as it is
-//! neither revoked nor over.
+//! The table `api_tokens`: what machines sign their requests with.
+//!
+//! A token has a role and a store of its own and belongs to nobody, so it outlives whoever made it; it is found
+//! by its SHA-256, and only as long as it is neither revoked nor over.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::QueryBuilder;

@@ -299,6 +299,9 @@ pub(crate) async fn lists_are_newest_first_and_complete(store: Store) {
     assert_eq!(list(&store, &all).await.unwrap().len(), 6);
 }
 
+/// What a filter is called, the filter, and the members that it leaves.
+type Case<'a> = (&'a str, Filter<'a>, &'a [(SystemId, &'a str)]);
+
 pub(crate) async fn lists_are_filtered_and_scoped(store: Store) {
     let (one, two) = (system(&store).await, system(&store).await);
     let north = StoreMap { default: Some("north".into()), ..StoreMap::default() };
@@ -312,7 +315,7 @@ pub(crate) async fn lists_are_filtered_and_scoped(store: Store) {
     told(&store, of(two), NEWEST, member("M1", 1)).await;
     let made = find(&store, one, "M2").await.created_at;
 
-    let cases: [(&str, Filter<'_>, &[(SystemId, &str)]); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("scope", Filter { scope: Some("north"), ..Filter::default() }, &[(two, "M1"), (one, "M1")]),
         ("store", Filter { store_id: Some("south"), ..Filter::default() }, &[]),
         ("system", Filter { system_id: Some(one), ..Filter::default() }, &[(one, "M2"), (one, "M1")]),

@@ -7,19 +7,7 @@ use crate::vendor::template::{Slot, Template};
 
 /// What one section names must exist in another.
 pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problems) {
-    let mut used: Vec<(String, &Slot)> = Vec::new();
-    for (name, template) in &manifest.headers {
-        used.extend(template.slots().map(|slot| (format!("connection.headers.{name}"), slot)));
-    }
-    match &manifest.auth {
-        Auth::None => {}
-        Auth::Bearer { token } => used.extend(token.slots().map(|slot| ("auth.token".into(), slot))),
-        Auth::Header { value, .. } => used.extend(value.slots().map(|slot| ("auth.value".into(), slot))),
-        Auth::Basic { username, password } => {
-            used.extend(username.slots().map(|slot| ("auth.username".into(), slot)));
-            used.extend(password.iter().flat_map(Template::slots).map(|slot| ("auth.password".into(), slot)));
-        }
-    }
+    let mut used = slots_of_connection(manifest);
     let requests =
         manifest.streams.iter().map(|stream| (format!("streams.{}.request", stream.name), &stream.request));
     let probe = manifest.probe.request.iter().map(|request| ("probe.request".to_owned(), request));
@@ -81,4 +69,22 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
     {
         problems.add("probe.stream", format!("`{name}` is no stream of this manifest"));
     }
+}
+
+/// The slots of what every request has: headers and authentication, with where they stand.
+fn slots_of_connection(manifest: &Manifest) -> Vec<(String, &Slot)> {
+    let mut used: Vec<(String, &Slot)> = Vec::new();
+    for (name, template) in &manifest.headers {
+        used.extend(template.slots().map(|slot| (format!("connection.headers.{name}"), slot)));
+    }
+    match &manifest.auth {
+        Auth::None => {}
+        Auth::Bearer { token } => used.extend(token.slots().map(|slot| ("auth.token".into(), slot))),
+        Auth::Header { value, .. } => used.extend(value.slots().map(|slot| ("auth.value".into(), slot))),
+        Auth::Basic { username, password } => {
+            used.extend(username.slots().map(|slot| ("auth.username".into(), slot)));
+            used.extend(password.iter().flat_map(Template::slots).map(|slot| ("auth.password".into(), slot)));
+        }
+    }
+    used
 }
