@@ -64,6 +64,9 @@ pub enum Refusal {
     /// Too many attempts at this account or from this address; how long until the next one counts.
     #[error("too many attempts to sign in; try again later")]
     TooOften(Duration),
+    /// A password could not be hashed, which is logged.
+    #[error("the password could not be hashed")]
+    NotHashed,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -241,6 +244,14 @@ pub async fn hash(password: SecretString) -> anyhow::Result<String> {
             .await
             .context("hashing a password")?;
     Ok(hashed?)
+}
+
+/// The same for an answer.
+pub async fn hash_new(password: SecretString) -> Result<String, Refusal> {
+    hash(password).await.map_err(|error| {
+        tracing::error!(error = format!("{error:#}"), "a password could not be hashed");
+        Refusal::NotHashed
+    })
 }
 
 /// Makes `admin` where there are no users yet; one of several processes wins. The generated password,

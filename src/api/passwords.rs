@@ -95,12 +95,11 @@ impl Own {
         let is_right =
             auth::check(store, self.0.gate(), &self.0.settings().auth, address, &user, &current_password.0)
                 .await?;
-        let wrong =
-            || Problem::invalid_field("current_password", "is not the password; expected the present one");
+        let wrong = || Problem::forbidden("wrong_password", "`current_password` is not the present password");
         if !is_right {
             return Err(wrong());
         }
-        let hash = auth::hash(new_password).await.map_err(Problem::unexpected)?;
+        let hash = auth::hash_new(new_password).await?;
         let mut tx = store.begin().await?;
         let ended = users::change_password(&mut tx, store.clock(), &user, &hash, session).await?;
         // Changed by somebody else meanwhile: what was verified is not the password any more.

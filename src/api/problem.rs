@@ -142,13 +142,6 @@ impl Problem {
         self
     }
 
-    /// Something that cannot fail has failed: logged, and told as no more than that.
-    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-    pub fn unexpected(error: anyhow::Error) -> Self {
-        tracing::error!(error = format!("{error:#}"), "request failed");
-        Self::internal()
-    }
-
     /// Says after how long to come again.
     #[must_use]
     pub const fn retry_later(mut self) -> Self {

@@ -194,6 +194,7 @@ impl From<Refusal> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_sign_ins", refusal.to_string())
                     .retry_after(secs)
             }
+            Refusal::NotHashed => Self::internal(),
             Refusal::Store(error) => error.into(),
         }
     }

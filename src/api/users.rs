@@ -140,7 +140,7 @@ impl Users {
         let username = users::check_username(&username.0)
             .map_err(|detail| Problem::invalid_field("username", detail))?;
         let store_id = own_store(&caller, store_id.map(|text| text.0))?;
-        let password_hash = auth::hash(checked("password", password)?).await.map_err(Problem::unexpected)?;
+        let password_hash = auth::hash_new(checked("password", password)?).await?;
         let store = self.0.store();
         let mut tx = store.begin().await?;
         let new = NewUser {
@@ -220,7 +220,7 @@ impl Users {
     ) -> Result<Found<Success>, Problem> {
         let user = self.visible(&caller, user_id.0).await?;
         let password = checked("password", body.value.password)?;
-        let hash = auth::hash(password).await.map_err(Problem::unexpected)?;
+        let hash = auth::hash_new(password).await?;
         let store = self.0.store();
         let mut tx = store.begin().await?;
         let ended = users::set_password(&mut tx, store.clock(), user.id, &hash).await?;

@@ -13,8 +13,11 @@ async fn a_change_is_told_with_what_was_before_and_secrets_are_not() {
             .system(&admin, json!({"api_endpoint": "https://pos.example.com", "api_key": "hunter2"}))
             .await;
         let path = format!("/integrations/systems/{system}");
+        app.advance(chrono::TimeDelta::seconds(1));
         app.put(&path, &admin, &json!({"name": "Other", "api_key": "hunter3"})).await;
+        app.advance(chrono::TimeDelta::seconds(1));
         app.post(&format!("{path}/pause"), &admin, &json!({"note": "closed"})).await;
+        app.advance(chrono::TimeDelta::seconds(1));
         app.send(poem::http::Method::DELETE, &path, Some(&admin), None).await;
         let list = app.get(&format!("/audit-logs?entity=system&entity_id={system}"), &admin).await;
         let entries = list.json();

@@ -337,7 +337,8 @@ async fn only_an_admin_gives_up_verification() {
         app.advance(TimeDelta::seconds(1));
         post(&app, &system, &[], &sale("T-2", "1.00")).await;
         assert_eq!(events(&app, "").await[0]["state"], "quarantined");
-        let change = |from: &str, to: &str| json!({"webhook_verification": {"from": from, "to": to}});
+        let change =
+            |from: &str, to: &str| json!({"changes": {"webhook_verification": {"from": from, "to": to}}});
         let changes = audited(&app, "system.update").await;
         assert_eq!(changes.len(), 3, "{changes:?}");
         for detail in [change("signature", "none"), Value::Null, change("none", "signature")] {

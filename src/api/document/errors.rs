@@ -45,6 +45,7 @@ pub const CODES: &[Code] = &[
     code(403, "foreign_origin", "a change by cookie that does not come from this service's own pages"),
     code(403, "other_store", "a caller who has a store has systems, users and tokens of that store only"),
     code(403, "session_needed", "an API token is no session: a person does this"),
+    code(403, "wrong_password", "the present password is another one"),
     code(404, "no_such_route", "there is nothing at this path"),
     code(404, "not_found", "what is named does not exist, or not for this caller"),
     code(405, "method_not_allowed", "the path does not take this method"),
@@ -82,7 +83,7 @@ pub const GENERAL: &[&str] =
 pub const SPECIAL: &[(&str, &[&str])] = &[
     ("sign_in", &["wrong_credentials", "too_many_sign_ins", "database_unavailable"]),
     ("sign_out", &["session_needed"]),
-    ("change_password", &["session_needed", "too_many_sign_ins"]),
+    ("change_password", &["session_needed", "wrong_password", "too_many_sign_ins"]),
     ("list_sessions", &["session_needed"]),
     ("end_session", &["session_needed"]),
     ("create_user", &["other_store", "conflict"]),
