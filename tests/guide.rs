@@ -125,7 +125,8 @@ fn the_integration_guide_works_as_pasted() {
     any("the reservation", &|answer| answer[0]["reservation_number"] == "0215-3");
     any("the webhook's answer", &|answer| answer["event_type"] == "transaction.created");
     any("the event that was posted", &|answer| answer["payload"].to_string().contains("TXN-1001"));
-    any("the audit", &|answer| answer[0]["action"] == "system.resume");
+    let resumed = |entry: &Value| entry["action"] == "system.resume" && entry["entity"] == "system";
+    any("the audit", &|answer| answer.as_array().is_some_and(|entries| entries.iter().any(resumed)));
     let look = format!(
         "{}\ncurl -s $api/integrations/systems -H \"$auth\"\n\
          curl -s \"$api/integrations/pos/transactions?order_number=A-17\" -H \"$auth\"",
