@@ -283,7 +283,7 @@ pub async fn ensure_first_admin(
     let id = user.id.to_string();
     let entry = NewAuditLog {
         actor_name: Some("first start"),
-        action: "user.add",
+        action: "user.create",
         entity: "user",
         entity_id: Some(&id),
         ..NewAuditLog::default()

@@ -15,6 +15,7 @@ use chrono::TimeDelta;
 use poem::http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Body, Endpoint, IntoResponse as _, Request, Response, Route as Router};
 use sha2::{Digest as _, Sha256};
+use zhilian_sync_store::StoreError;
 use zhilian_sync_store::idempotency_keys::{self, Begun, Kept};
 
 use super::Route;
@@ -36,7 +37,8 @@ const MARGIN: TimeDelta = TimeDelta::seconds(30);
 /// What an answer is at most to be kept; a batch of a thousand has some 200 KB.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Operations whose answer shows a secret once, or ends what the key belongs to.
-const WITHOUT_KEY: &[&str] = &["sign_out", "rotate_webhook_secret", "create_token", "change_password"];
+const WITHOUT_KEY: &[&str] =
+    &["sign_out", "rotate_webhook_secret", "create_token", "change_password", "set_user_password"];
 
 /// Whether an operation takes a key.
 pub fn takes_key(route: &Route) -> bool {
@@ -71,7 +73,7 @@ pub async fn answer(
     hash.update(uri.query().unwrap_or_default());
     hash.update([0]);
     hash.update(&body);
-    let hash: [u8; 32] = hash.finalize().into();
+    let hash = keyed(app, &hash.finalize())?;
     let taking = idempotency_keys::Request { scope: &scope, key: &key, hash: &hash };
     let timeout = i64::try_from(app.settings().server.request_timeout_secs).unwrap_or(i64::MAX / 2_000);
     let lease = TimeDelta::seconds(timeout) + MARGIN;
@@ -103,6 +105,14 @@ pub async fn answer(
             refused
         }
     }
+}
+
+/// With the vault's key in it: a body may hold a password or a secret, and a plain hash of one that is short can be
+/// guessed by whoever has the database. Under another key the same request is another one, for a day at most.
+fn keyed(app: &App, hash: &[u8]) -> Result<[u8; 32], Problem> {
+    let keyed = app.store().vault().fingerprint(&hex::encode(hash), "idempotency");
+    let keyed = keyed.map_err(|error| Problem::from(StoreError::from(error)))?;
+    Ok(Sha256::digest(keyed).into())
 }
 
 /// Keeps the answer. One that cannot be kept is given all the same: the work is done.

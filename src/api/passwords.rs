@@ -4,6 +4,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
+use zhilian_sync_store::passwords::PASSWORD_BYTES_MAX;
 use zhilian_sync_store::sessions::{self, Session};
 use zhilian_sync_store::{SessionId, Store, UserId, audit_logs, users};
 
@@ -142,18 +143,24 @@ impl Own {
             return Err(Problem::not_found(format_args!("open session `{session}`")));
         }
         let id = session.to_string();
-        let entry = caller.audit("session.end", "session", &id);
+        let mut entry = caller.audit("session.end", "session", &id);
+        entry.store_id = caller.scope();
         audit_logs::insert(&mut tx, store.clock(), entry).await?;
         tx.commit().await?;
         Ok(Success::answer("the session is ended"))
     }
 }
 
-/// A password that is long enough.
+/// A password that is long enough, and not too long to be hashed.
 pub(super) fn checked(field: &str, password: SecretText) -> Result<SecretString, Problem> {
     let chars = password.0.expose_secret().chars().count();
     if chars < PASSWORD_CHARS_MIN {
         let detail = format!("has {chars} characters; expected at least {PASSWORD_CHARS_MIN}");
+        return Err(Problem::invalid_field(field, detail));
+    }
+    let bytes = password.0.expose_secret().len();
+    if bytes > PASSWORD_BYTES_MAX {
+        let detail = format!("has {bytes} bytes; expected at most {PASSWORD_BYTES_MAX}");
         return Err(Problem::invalid_field(field, detail));
     }
     Ok(password.0)

@@ -236,6 +236,7 @@ impl Runs {
     async fn cancel_run(&self, caller: Caller, run_id: Path<Uuid>) -> Result<Found<RunAnswer>, Problem> {
         let context = self.0.context();
         let run = visible(context, &caller, run_id.0).await?;
+        let store_id = store_of(context, run.system_id).await?;
         let mut tx = context.store.begin().await?;
         let reason = format!("cancelled by `{}`", caller.username);
         let cancelled = sync_logs::cancel(&mut tx, run.id, &reason, context.clock().now()).await?;
@@ -244,7 +245,9 @@ impl Runs {
             return Err(Problem::conflict("run_ended", detail));
         };
         let id = run.id.to_string();
-        audit_logs::insert(&mut tx, context.clock(), caller.audit("run.cancel", "run", &id)).await?;
+        let mut entry = caller.audit("run.cancel", "run", &id);
+        entry.store_id = store_id.as_deref();
+        audit_logs::insert(&mut tx, context.clock(), entry).await?;
         let counts = cancelled.counts();
         sync_logs::tell(&mut tx, context.clock(), EventKind::RunEnded, &cancelled, counts).await?;
         tx.commit().await?;
@@ -266,15 +269,26 @@ impl Runs {
         if let Some(system) = wish.system {
             external_systems::get(&context.store, system).await?;
         }
+        let store_id = store_of(context, run.system_id).await?;
         let mut tx = context.store.begin().await?;
         let enqueued = enqueue::enqueue(context, &mut tx, &wish).await?;
         let id = run.id.to_string();
-        audit_logs::insert(&mut tx, context.clock(), caller.audit("run.retry", "run", &id)).await?;
+        let mut entry = caller.audit("run.retry", "run", &id);
+        entry.store_id = store_id.as_deref();
+        audit_logs::insert(&mut tx, context.clock(), entry).await?;
         tx.commit().await?;
         enqueue::ring(context, wish.kind.lane(wish.trigger), &[enqueued]).await;
         let retry = enqueued.run().unwrap_or(run.id);
         Ok(Answer(RunAnswer::new(&sync_logs::get(&context.store, retry).await?)))
     }
+}
+
+/// The store of a run's system, for the audit of that store's admins.
+async fn store_of(context: &Context, system: Option<SystemId>) -> Result<Option<String>, Problem> {
+    let Some(system) = system else {
+        return Ok(None);
+    };
+    Ok(external_systems::find(&context.store, system).await?.and_then(|system| system.store_id))
 }
 
 /// The run, if it exists for this caller.

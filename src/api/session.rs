@@ -147,7 +147,9 @@ impl Session {
         let mut tx = store.begin().await?;
         sessions::end(&mut tx, store.clock(), session).await?;
         let id = caller.user_id.to_string();
-        audit_logs::insert(&mut tx, store.clock(), caller.audit("session.sign_out", "user", &id)).await?;
+        let mut entry = caller.audit("session.sign_out", "user", &id);
+        entry.store_id = caller.scope();
+        audit_logs::insert(&mut tx, store.clock(), entry).await?;
         tx.commit().await?;
         // Takes the cookie away where there is one.
         let cookie = Some(set_cookie("", 0, &self.0.settings().server.public_url));

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use secrecy::SecretString;
 use zhilian_sync_store::audit_logs::{self, NewAuditLog};
 use zhilian_sync_store::users::{self, NewUser};
-use zhilian_sync_store::{Clock, Role, Store, sessions};
+use zhilian_sync_store::{Clock, Role, Store};
 
 use crate::app::store::{self, Sharing};
 use crate::auth;
@@ -51,12 +51,14 @@ pub(super) async fn run(command: UsersCommand, settings: &Settings) -> anyhow::R
 }
 
 async fn add(store: &Store, username: &str, role: Role, store_id: Option<String>) -> anyhow::Result<()> {
+    let username = &users::check_username(username)
+        .map_err(|detail| anyhow::anyhow!("the user name `{username}` {detail}"))?;
     let hash = auth::hash(read_password()?).await?;
     let mut tx = store.begin().await?;
     let new = NewUser { username, password_hash: &hash, role, store_id: store_id.as_deref() };
     let user = users::insert(&mut tx, store.clock(), new).await?;
     let id = user.id.to_string();
-    audit_logs::insert(&mut tx, store.clock(), entry("user.add", &id, store_id.as_deref())).await?;
+    audit_logs::insert(&mut tx, store.clock(), entry("user.create", &id, store_id.as_deref())).await?;
     tx.commit().await?;
     println!("added `{}` as {role}", user.username);
     Ok(())
@@ -68,8 +70,7 @@ async fn set_password(store: &Store, username: &str) -> anyhow::Result<()> {
         .with_context(|| format!("no user `{username}`; see `zhilian-sync users list`"))?;
     let hash = auth::hash(read_password()?).await?;
     let mut tx = store.begin().await?;
-    users::set_password(&mut tx, store.clock(), user.id, &hash).await?;
-    let ended = sessions::end_all_of_user(&mut tx, store.clock(), user.id).await?;
+    let ended = users::set_password(&mut tx, store.clock(), user.id, &hash).await?;
     let id = user.id.to_string();
     audit_logs::insert(&mut tx, store.clock(), entry("user.password", &id, user.store_id.as_deref())).await?;
     tx.commit().await?;

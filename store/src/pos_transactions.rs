@@ -1,7 +1,7 @@
 //! The table `pos_transactions`: every sale, refund and void of every till, once.
 //!
-//! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), the API one at a time
-//! ([`insert_one`]); which version of a record wins is told in [`crate::record_batches`], how a webhook
+//! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), clients by the API
+//! ([`hand_in`]); which version of a record wins is told in [`crate::record_batches`], how a webhook
 //! changes a transaction's type alone in [`crate::record_patches`].
 
 use chrono::{DateTime, SubsecRound, Utc};

@@ -1,7 +1,7 @@
 //! The table `supplier_orders`: every purchase from a supplier and every return to one, once.
 //!
-//! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), the API one at a time
-//! ([`insert_one`]); which version of a record wins is told in [`crate::record_batches`], how a
+//! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), clients by the API
+//! ([`hand_in`]); which version of a record wins is told in [`crate::record_batches`], how a
 //! webhook changes a state alone in [`crate::record_patches`]. An order is known by its number, which
 //! people use too; the vendor's own id of it is kept beside.
 

@@ -38,6 +38,7 @@ async fn a_user_is_made_changed_and_closed() {
         for (body, field) in [
             (json!({"username": "two words", "password": "long enough", "role": "staff"}), "username"),
             (json!({"username": "mei", "password": "short", "role": "staff"}), "password"),
+            (json!({"username": "mei", "password": "x".repeat(1_025), "role": "staff"}), "password"),
             (json!({"username": "mei", "password": "long enough", "role": "boss"}), "role"),
         ] {
             assert_eq!(app.post("/users", &admin, &body).await.json()["errors"][0]["field"], field);
