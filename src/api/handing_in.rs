@@ -72,9 +72,17 @@ pub struct Handed<'a> {
     pub system: &'a ExternalSystem,
     /// The time of a record that tells none.
     pub now: DateTime<Utc>,
+    /// Whether its vendor is told of members; found out once for all records.
+    pub takes_members: bool,
 }
 
-impl Handed<'_> {
+impl<'a> Handed<'a> {
+    fn new(context: &'a Context, caller: &'a Caller, system: &'a ExternalSystem) -> Self {
+        let takes_members =
+            system.system_type == SystemType::Member && enqueue::takes_members(context, system);
+        Self { context, caller, system, now: context.clock().now(), takes_members }
+    }
+
     /// A time, without a zone in the system's.
     pub fn time(&self, given: Option<LocalTime>) -> Option<DateTime<Utc>> {
         given.map(|time| time.in_zone(self.system.timezone.parse().unwrap_or(Tz::UTC)))
@@ -140,12 +148,11 @@ pub async fn one<T: HandIn>(
     body: Body<T>,
 ) -> Result<Uuid, Problem> {
     let system = system_for::<T>(context, caller, system_id).await?;
-    let now = context.clock().now();
-    let handed = Handed { context, caller, system: &system, now };
+    let handed = Handed::new(context, caller, &system);
     let incoming = body.value.incoming(&handed, body.raw)?;
-    let stores = stores_of(&system);
+    let stores = system.stores();
     let mut tx = context.store.begin().await?;
-    let told = T::write(&mut tx, batch(context, &system, &stores, now), vec![incoming]).await?;
+    let told = T::write(&mut tx, batch(context, &system, &stores, handed.now), vec![incoming]).await?;
     let enqueued = T::enqueue(&mut tx, &handed, &told).await?;
     let (id, change) = match told.into_iter().next() {
         Some(HandedIn::Stored { id, change }) => (id, change),
@@ -177,8 +184,7 @@ pub async fn many<T: HandIn>(
     body: BatchBody<T>,
 ) -> Result<BatchAnswer, Problem> {
     let system = system_for::<T>(context, caller, system_id).await?;
-    let now = context.clock().now();
-    let handed = Handed { context, caller, system: &system, now };
+    let handed = Handed::new(context, caller, &system);
     let mut results = Vec::with_capacity(body.parts.len());
     let (mut incoming, mut places) = (Vec::new(), Vec::new());
     for (index, part) in body.parts.into_iter().enumerate() {
@@ -197,9 +203,9 @@ pub async fn many<T: HandIn>(
             Err(problem) => results.push(BatchResult::failed(index, id, &problem)),
         }
     }
-    let stores = stores_of(&system);
+    let stores = system.stores();
     let mut tx = context.store.begin().await?;
-    let told = T::write(&mut tx, batch(context, &system, &stores, now), incoming).await?;
+    let told = T::write(&mut tx, batch(context, &system, &stores, handed.now), incoming).await?;
     let enqueued = T::enqueue(&mut tx, &handed, &told).await?;
     for (index, told) in places.into_iter().zip(told) {
         let result = &mut results[index];
@@ -225,10 +231,6 @@ pub async fn many<T: HandIn>(
     tx.commit().await?;
     enqueue::ring(context, Lane::Syncs, &enqueued).await;
     Ok(answer)
-}
-
-fn stores_of(system: &ExternalSystem) -> StoreMap {
-    StoreMap { by_shop: system.store_map.0.clone(), default: system.store_id.clone() }
 }
 
 fn batch<'a>(

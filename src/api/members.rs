@@ -315,8 +315,7 @@ impl HandIn for NewMember {
             deleted: false,
             raw,
         };
-        let to_push = enqueue::takes_members(of.context, of.system);
-        Ok(OurMember { member, rule: of.system.member_conflict, to_push })
+        Ok(OurMember { member, rule: of.system.member_conflict, to_push: of.takes_members })
     }
 
     async fn write(
@@ -329,7 +328,7 @@ impl HandIn for NewMember {
 
     async fn enqueue(tx: &mut Tx, of: &Handed<'_>, told: &[HandedIn]) -> Result<Vec<Enqueued>, StoreError> {
         let mut enqueued = Vec::new();
-        if !enqueue::takes_members(of.context, of.system) {
+        if !of.takes_members {
             return Ok(enqueued);
         }
         for one in told {

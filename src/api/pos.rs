@@ -187,7 +187,7 @@ impl Pos {
     ) -> Result<Found<TransactionAnswer>, Problem> {
         let row = pos_transactions::get(self.0.store(), record_id.0).await?;
         let is_there = in_scope(caller.scope(), row.store_id.as_deref()) && row.deleted_at.is_none();
-        let gone = || Problem::not_found(format_args!("transaction `{}`", record_id.0));
+        let gone = || Problem::not_found(format_args!("POS transaction `{}`", record_id.0));
         if is_there { Ok(Answer(TransactionAnswer::new(row))) } else { Err(gone()) }
     }
 

@@ -325,7 +325,7 @@ impl Reservations {
         let is_there = row.stream == STREAM
             && in_scope(caller.scope(), row.store_id.as_deref())
             && row.deleted_at.is_none();
-        let gone = || Problem::not_found(format_args!("reservation `{}`", record_id.0));
+        let gone = || Problem::not_found(format_args!("record `{}`", record_id.0));
         if is_there { Ok(Answer(ReservationAnswer::new(row))) } else { Err(gone()) }
     }
 }

@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::ids::{SystemId, UserId};
 use crate::money::Currency;
 use crate::pool::{Store, Tx};
+use crate::record_batches::StoreMap;
 use crate::text_enum::{MemberConflict, SyncStatus, SystemStatus, SystemType};
 use crate::{on_read, on_tx, on_write, webhook_events};
 
@@ -107,6 +108,12 @@ pub struct ExternalSystem {
 }
 
 impl ExternalSystem {
+    /// Which store a vendor's shop is.
+    #[must_use]
+    pub fn stores(&self) -> StoreMap {
+        StoreMap { by_shop: self.store_map.0.clone(), default: self.store_id.clone() }
+    }
+
     /// The associated data its credentials are sealed with: a ciphertext moved to another row does not open.
     #[must_use]
     pub fn credentials_aad(id: SystemId) -> String {

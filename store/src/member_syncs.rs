@@ -31,7 +31,7 @@ mod list;
 mod ours;
 
 pub use list::{Filter, PAGE_MAX, find_by_member_id, get, list};
-pub use ours::{OurMember, Pushed, Written, ask_for_push, fail_push, finish_push, hand_in, write_ours};
+pub use ours::{OurMember, Pushed, ask_for_push, fail_push, finish_push, hand_in, write_ours};
 
 #[cfg(feature = "testing")]
 pub(crate) const STATEMENTS: [&[(&str, &str)]; 2] = [list::STATEMENTS, ours::STATEMENTS];

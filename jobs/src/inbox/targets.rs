@@ -98,7 +98,7 @@ fn ready(ctx: &Context, system: ExternalSystem) -> Result<Target, JobError> {
         )
     })?;
     Ok(Target {
-        stores: StoreMap { by_shop: system.store_map.0.clone(), default: system.store_id.clone() },
+        stores: system.stores(),
         config: Value::Object(system.config.0.clone()),
         zone,
         manifest,

@@ -67,7 +67,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         connection: &connection,
         stream,
         reading,
-        stores: StoreMap { by_shop: system.store_map.0.clone(), default: system.store_id.clone() },
+        stores: system.stores(),
         member_conflict: system.member_conflict,
         position,
         counts,

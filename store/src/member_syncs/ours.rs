@@ -51,17 +51,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("member_syncs::FAIL", FAIL),
 ];
 
-/// What became of a member that the API told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// It is new.
-    Created,
-    /// It was there with other content.
-    Updated,
-    /// It was there already, or the system's rule keeps what is there.
-    Unchanged,
-}
-
 /// Writes a member that the API told, by the system's rule; gives the row that is there now.
 ///
 /// What is not told of a member that is there stays. With `to_push` it waits until it is pushed; else nobody is
@@ -72,9 +61,20 @@ pub async fn write_ours(
     rule: MemberConflict,
     member: IncomingMember,
     to_push: bool,
-) -> Result<(MemberSync, Written), StoreError> {
-    let (points, balance) = (member.points, member.balance);
-    let mut row = MemberSync::prepare(&batch, member, MemberOrigin::Ours).map_err(as_refused)?;
+) -> Result<(MemberSync, Change), StoreError> {
+    let told = (member.points, member.balance);
+    let row = MemberSync::prepare(&batch, member, MemberOrigin::Ours).map_err(as_refused)?;
+    write_prepared(tx, rule, row, told, to_push).await
+}
+
+/// The same with a row that was prepared, and the points and the balance as far as they are told.
+async fn write_prepared(
+    tx: &mut Tx,
+    rule: MemberConflict,
+    mut row: MemberSync,
+    (points, balance): (Option<i64>, Option<i64>),
+    to_push: bool,
+) -> Result<(MemberSync, Change), StoreError> {
     row.sync_status = if to_push { SyncStatus::Pending } else { SyncStatus::Success };
     let inserted: Option<MemberSync> = on_tx!(tx, |ex| {
         let mut query = insert_rows!([&row]);
@@ -82,7 +82,7 @@ pub async fn write_ours(
         query.build_query_as().fetch_optional(ex).await
     })?;
     if let Some(inserted) = inserted {
-        return Ok((inserted, Written::Created));
+        return Ok((inserted, Change::Created));
     }
     let there = lock(tx, &row).await?;
     let kept = match rule {
@@ -91,7 +91,7 @@ pub async fn write_ours(
         MemberConflict::Ours => false,
     };
     if kept {
-        return Ok((there, Written::Unchanged));
+        return Ok((there, Change::Unchanged));
     }
     row.points = points.unwrap_or(there.points);
     row.balance = balance.unwrap_or(there.balance);
@@ -101,15 +101,15 @@ pub async fn write_ours(
     let same = row.content_hash == there.hash_content() && row.external_member_id == there.external_member_id;
     if !same {
         save(tx, &row).await?;
-        return Ok((row, Written::Updated));
+        return Ok((row, Change::Updated));
     }
     // Nothing is new, but whose word it is may be: by this rule the vendor may not change it any more.
     if rule == MemberConflict::Ours && there.origin == MemberOrigin::Vendor {
         let row = MemberSync { origin: MemberOrigin::Ours, ..there };
         save(tx, &row).await?;
-        return Ok((row, Written::Unchanged));
+        return Ok((row, Change::Unchanged));
     }
-    Ok((there, Written::Unchanged))
+    Ok((there, Change::Unchanged))
 }
 
 /// A member that a client hands in.
@@ -135,16 +135,15 @@ pub async fn hand_in(
     // Stable, and in the order in which every batch takes its rows.
     sorted.sort_by(|(_, a), (_, b)| a.member.member_id.cmp(&b.member.member_id));
     for (at, one) in sorted {
-        if let Err(refused) = MemberSync::prepare(&batch, one.member.clone(), MemberOrigin::Ours) {
-            told[at] = HandedIn::Refused(refused.reason);
-            continue;
-        }
-        let (row, written) = write_ours(tx, batch, one.rule, one.member, one.to_push).await?;
-        let change = match written {
-            Written::Created => Change::Created,
-            Written::Updated => Change::Updated,
-            Written::Unchanged => Change::Unchanged,
+        let amounts = (one.member.points, one.member.balance);
+        let row = match MemberSync::prepare(&batch, one.member, MemberOrigin::Ours) {
+            Ok(row) => row,
+            Err(refused) => {
+                told[at] = HandedIn::Refused(refused.reason);
+                continue;
+            }
         };
+        let (row, change) = write_prepared(tx, one.rule, row, amounts, one.to_push).await?;
         told[at] = HandedIn::Stored { id: row.id, change };
     }
     Ok(told)

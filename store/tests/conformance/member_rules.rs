@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use zhilian_sync_store::member_syncs::{
-    Filter, IncomingMember, MemberSync, Pushed, Written, find_by_member_id, finish_push, list, upsert_batch,
+    Filter, IncomingMember, MemberSync, Pushed, find_by_member_id, finish_push, list, upsert_batch,
     upsert_of_runs, write_ours,
 };
 use zhilian_sync_store::record_batches::{Batch, Upserted};
+use zhilian_sync_store::records_handed_in::Change;
 use zhilian_sync_store::{
     Currency, MemberConflict, MemberOrigin, Store, StoreError, SyncStatus, SystemId, external_systems,
 };
@@ -57,7 +58,7 @@ async fn ours(
     rule: MemberConflict,
     batch: Batch<'_>,
     member: IncomingMember,
-) -> (MemberSync, Written) {
+) -> (MemberSync, Change) {
     let mut tx = store.begin().await.unwrap();
     let written = write_ours(&mut tx, batch, rule, member, true).await.unwrap();
     tx.commit().await.unwrap();
@@ -131,14 +132,14 @@ pub(crate) async fn the_rule_says_who_overwrites_whom(store: Store) {
         let (first, second) = (batch(&store, system, 10), batch(&store, system, observed));
         if vendor_comes {
             let (row, written) = ours(&store, rule, first, member(&id, 1)).await;
-            assert_eq!((row.origin, written), (MemberOrigin::Ours, Written::Created));
+            assert_eq!((row.origin, written), (MemberOrigin::Ours, Change::Created));
             assert_eq!(row.sync_status, SyncStatus::Pending);
             let upserted = told_by(&store, rule, second, vec![member(&id, 2)]).await;
             assert_eq!(upserted, if wins { CHANGED } else { UNCHANGED }, "{what}, {rule:?}");
         } else {
             told_by(&store, rule, first, vec![member(&id, 1)]).await;
             let (answer, written) = ours(&store, rule, second, member(&id, 2)).await;
-            let expected = if wins { Written::Updated } else { Written::Unchanged };
+            let expected = if wins { Change::Updated } else { Change::Unchanged };
             assert_eq!(written, expected, "{what}, {rule:?}");
             assert_eq!(answer, find(&store, system, &id).await, "the answer is the row: {what}, {rule:?}");
         }
@@ -180,7 +181,7 @@ pub(crate) async fn what_a_record_does_not_tell_makes_nothing_new_of_equal_conte
     let before = find(&store, system, "M1").await;
     assert_eq!((before.points, before.last_activity), (6, Some(at(-60))));
     let (row, written) = ours(&store, MemberConflict::Newest, batch(&store, system, 20), silent).await;
-    assert_eq!((row, written), (before, Written::Unchanged));
+    assert_eq!((row, written), (before, Change::Unchanged));
 }
 
 pub(crate) async fn what_was_pushed_comes_back_as_nothing_new(store: Store) {

@@ -3,11 +3,11 @@
 
 use chrono::TimeDelta;
 use zhilian_sync_store::member_syncs::{
-    Filter, IncomingMember, MemberSync, PAGE_MAX, Pushed, Written, ask_for_push, fail_push,
-    find_by_member_id, finish_push, get, list, upsert_batch, upsert_batch_isolating, upsert_of_runs,
-    write_ours,
+    Filter, IncomingMember, MemberSync, PAGE_MAX, Pushed, ask_for_push, fail_push, find_by_member_id,
+    finish_push, get, list, upsert_batch, upsert_batch_isolating, upsert_of_runs, write_ours,
 };
 use zhilian_sync_store::record_batches::{Batch, StoreMap, Upserted};
+use zhilian_sync_store::records_handed_in::Change;
 use zhilian_sync_store::{MemberConflict, MemberOrigin, Store, StoreError, SyncStatus, SystemId};
 
 use super::support::{at, batch, member, refuse_poison, run, system};
@@ -30,7 +30,7 @@ async fn ours(
     of: Batch<'_>,
     rule: MemberConflict,
     member: IncomingMember,
-) -> (MemberSync, Written) {
+) -> (MemberSync, Change) {
     let mut tx = store.begin().await.unwrap();
     let written = write_ours(&mut tx, of, rule, member, true).await.unwrap();
     tx.commit().await.unwrap();
@@ -79,7 +79,7 @@ pub(crate) async fn a_member_is_stored_with_all_its_fields(store: Store) {
 pub(crate) async fn by_default_the_newer_word_counts(store: Store) {
     let system = system(&store).await;
     let (row, written) = ours(&store, batch(&store, system, 100), NEWEST, member("M1", 1)).await;
-    assert_eq!((written, row.origin), (Written::Created, MemberOrigin::Ours));
+    assert_eq!((written, row.origin), (Change::Created, MemberOrigin::Ours));
     assert_eq!((row.sync_status, row.points), (SyncStatus::Pending, 1));
 
     // The vendor was asked before the API told.
@@ -92,9 +92,9 @@ pub(crate) async fn by_default_the_newer_word_counts(store: Store) {
     assert_eq!(row.sync_status, SyncStatus::Success, "there is nothing to push any more");
 
     let (row, written) = ours(&store, batch(&store, system, 99), NEWEST, member("M1", 4)).await;
-    assert_eq!((written, row.points), (Written::Unchanged, 3));
+    assert_eq!((written, row.points), (Change::Unchanged, 3));
     let (row, written) = ours(&store, batch(&store, system, 200), NEWEST, member("M1", 4)).await;
-    assert_eq!((written, row.points, row.origin), (Written::Updated, 4, MemberOrigin::Ours));
+    assert_eq!((written, row.points, row.origin), (Change::Updated, 4, MemberOrigin::Ours));
     assert_eq!(row.sync_status, SyncStatus::Pending);
 }
 
@@ -103,14 +103,14 @@ pub(crate) async fn the_vendors_word_may_count_whatever_the_versions(store: Stor
     let rule = MemberConflict::Vendor;
     ours(&store, batch(&store, system, 100), rule, member("M1", 1)).await;
     let (row, written) = ours(&store, batch(&store, system, 101), rule, member("M1", 2)).await;
-    assert_eq!((written, row.points), (Written::Updated, 2), "the vendor has told nothing yet");
+    assert_eq!((written, row.points), (Change::Updated, 2), "the vendor has told nothing yet");
 
     assert_eq!(told(&store, batch(&store, system, 50), rule, versioned("M1", 3, 10)).await, CHANGED);
     let row = find(&store, system, "M1").await;
     assert_eq!((row.points, row.origin, row.version_at), (3, MemberOrigin::Vendor, at(10)));
 
     let (row, written) = ours(&store, batch(&store, system, 300), rule, member("M1", 4)).await;
-    assert_eq!((written, row.points), (Written::Unchanged, 3), "the vendor has told of it");
+    assert_eq!((written, row.points), (Change::Unchanged, 3), "the vendor has told of it");
     assert_eq!(row.sync_status, SyncStatus::Success);
     // Among its own words the newer counts.
     assert_eq!(told(&store, batch(&store, system, 400), rule, versioned("M1", 5, 9)).await, UNCHANGED);
@@ -128,7 +128,7 @@ pub(crate) async fn our_word_may_count_and_the_vendor_only_names_it(store: Store
     let rule = MemberConflict::Ours;
     assert_eq!(told(&store, batch(&store, system, 900), rule, member("M1", 1)).await, CHANGED);
     let (row, written) = ours(&store, batch(&store, system, 100), rule, member("M1", 2)).await;
-    assert_eq!((written, row.points, row.origin), (Written::Updated, 2, MemberOrigin::Ours));
+    assert_eq!((written, row.points, row.origin), (Change::Updated, 2, MemberOrigin::Ours));
 
     let named = |id: &str| IncomingMember { external_member_id: Some(id.into()), ..member("M1", 3) };
     assert_eq!(told(&store, batch(&store, system, 950), rule, named("V-1")).await, UNCHANGED);
@@ -140,7 +140,7 @@ pub(crate) async fn our_word_may_count_and_the_vendor_only_names_it(store: Store
     // What we say too, though it is nothing new, is ours from then on.
     assert_eq!(told(&store, batch(&store, system, 0), rule, member("M2", 1)).await, CHANGED);
     let (row, written) = ours(&store, batch(&store, system, 1), rule, member("M2", 1)).await;
-    assert_eq!((written, row.origin), (Written::Unchanged, MemberOrigin::Ours));
+    assert_eq!((written, row.origin), (Change::Unchanged, MemberOrigin::Ours));
     assert_eq!(row.sync_status, SyncStatus::Success, "the vendor has it");
     assert_eq!(told(&store, batch(&store, system, 2), rule, member("M2", 9)).await, UNCHANGED);
 }
@@ -155,7 +155,7 @@ pub(crate) async fn equal_content_changes_nothing(store: Store) {
     let row = find(&store, system, "M1").await;
     assert_eq!(row, MemberSync { version_at: at(50), observed_at: at(60), ..before });
     let (again, written) = ours(&store, batch(&store, system, 70), NEWEST, member("M1", 1)).await;
-    assert_eq!((again, written), (row, Written::Unchanged));
+    assert_eq!((again, written), (row, Change::Unchanged));
 
     // Of the vendor's own words a new one is kept.
     told(&store, batch(&store, system, 0), NEWEST, member("M2", 1)).await;
@@ -181,7 +181,7 @@ pub(crate) async fn what_the_api_does_not_tell_stays(store: Store) {
         ..member("M1", 0)
     };
     let (row, written) = ours(&store, batch(&store, system, 1), NEWEST, little).await;
-    assert_eq!((written, row.level.as_deref()), (Written::Updated, Some("platinum")));
+    assert_eq!((written, row.level.as_deref()), (Change::Updated, Some("platinum")));
     assert_eq!((row.points, row.balance), (7, 5_000));
     assert_eq!((row.phone.as_deref(), row.name.as_deref()), (Some("13800000001"), Some("王芳")));
     assert_eq!((row.external_member_id.as_deref(), row.last_activity), (Some("V-1"), Some(at(-9))));
