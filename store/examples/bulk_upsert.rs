@@ -13,19 +13,21 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
+use zhilian_sync_store::member_syncs::{self, IncomingMember};
 use zhilian_sync_store::money;
 use zhilian_sync_store::pos_transactions::{self, IncomingTransaction};
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
 use zhilian_sync_store::supplier_orders::{self, IncomingSupplierOrder};
 use zhilian_sync_store::{
-    Clock, Currency, Pool, PoolOptions, Store, SupplierOrderStatus, SupplierOrderType, SystemId,
-    TransactionType, Vault,
+    Clock, Currency, MemberConflict, Pool, PoolOptions, Store, SupplierOrderStatus, SupplierOrderType,
+    SystemId, TransactionType, Vault,
 };
 
 /// A batch that is ready to be written.
 enum Page {
     Transactions(Vec<IncomingTransaction>),
     Orders(Vec<IncomingSupplierOrder>),
+    Members(Vec<IncomingMember>),
 }
 
 #[tokio::main]
@@ -59,6 +61,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 pos_transactions::upsert_batch_isolating(&mut tx, batch, records).await?
             }
             Page::Orders(records) => supplier_orders::upsert_batch_isolating(&mut tx, batch, records).await?,
+            Page::Members(records) => {
+                member_syncs::upsert_batch_isolating(&mut tx, batch, MemberConflict::Newest, records).await?
+            }
         };
         tx.commit().await?;
         if let Some(refused) = refused.first() {
@@ -81,6 +86,10 @@ fn page(kind: &str, lines: &[&str]) -> Result<Page, Box<dyn Error>> {
         "orders" => {
             let all = records.into_iter().map(|(record, raw)| order(&record, raw));
             Page::Orders(all.collect::<Result<_, _>>()?)
+        }
+        "members" => {
+            let all = records.into_iter().map(|(record, raw)| member(&record, raw));
+            Page::Members(all.collect::<Result<_, _>>()?)
         }
         other => return Err(format!("no kind of record `{other}`").into()),
     })
@@ -129,6 +138,26 @@ fn order(record: &Record, raw: String) -> Result<IncomingSupplierOrder, Box<dyn 
         order_date: time(record, "order_date")?.ok_or("an order without a date")?,
         expected_delivery: time(record, "expected_delivery")?,
         actual_delivery: None,
+        version_at: None,
+        observed_at: None,
+        deleted: false,
+        raw,
+    })
+}
+
+fn member(record: &Record, raw: String) -> Result<IncomingMember, Box<dyn Error>> {
+    Ok(IncomingMember {
+        member_id: text(record, "member_id").ok_or("a member without a number")?,
+        external_member_id: text(record, "external_id"),
+        phone: text(record, "phone"),
+        name: text(record, "name"),
+        email: text(record, "email"),
+        level: text(record, "level"),
+        points: record.get("points").and_then(Value::as_i64),
+        balance: Some(minor(record, "balance")?),
+        currency: Currency::CNY,
+        last_activity: None,
+        shop: None,
         version_at: None,
         observed_at: None,
         deleted: false,

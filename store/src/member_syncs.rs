@@ -1,16 +1,18 @@
 //! The table `member_syncs`: every member of a loyalty programme, once, as the vendor and we know it.
 //!
-//! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), the API one at a time
-//! ([`write_ours`]). Unlike other records, members have two masters: a row remembers who told what it
+//! Pulls and webhooks write here in batches ([`upsert_batch_isolating`]), clients by the API
+//! ([`hand_in`]). Unlike other records, members have two masters: a row remembers who told what it
 //! holds, and the system's rule ([`MemberConflict`]) says who may overwrite whom.
 //!
 //! | rule | the vendor tells | the API tells |
 //! |---|---|---|
-//! | `newest` | overwrites what is not newer | overwrites what is not newer |
+//! | `newest` | overwrites what is not newer; without a version of its own not what waits to be pushed | overwrites what is not newer |
 //! | `vendor` | overwrites what the API told, and its own that is not newer | only where the vendor has told nothing |
 //! | `ours` | overwrites its own that is not newer; a row of the API only gets the vendor's id | overwrites |
 //!
-//! What the API told waits (`pending`) until it is pushed to a vendor that takes it.
+//! What the API told waits (`pending`) until it is pushed to a vendor that takes it. A vendor that tells no
+//! versions may have been asked a moment ago and still not know what waits (or was `failed` to be pushed), so
+//! under `newest` its word does not count there: a client's change would be lost unseen.
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::QueryBuilder;
@@ -31,7 +33,7 @@ mod list;
 mod ours;
 
 pub use list::{Filter, PAGE_MAX, find_by_member_id, get, list};
-pub use ours::{OurMember, Pushed, ask_for_push, fail_push, finish_push, hand_in, write_ours};
+pub use ours::{OurMember, Pushed, ask_for_push, fail_push, fail_pushes, finish_push, hand_in};
 
 #[cfg(feature = "testing")]
 pub(crate) const STATEMENTS: [&[(&str, &str)]; 2] = [list::STATEMENTS, ours::STATEMENTS];
@@ -64,7 +66,11 @@ macro_rules! newer {
             AND (member_syncs.deleted_at IS NULL) <> (excluded.deleted_at IS NULL)))"
     };
 }
-const IF_NEWER: &str = concat!("\n    WHERE ", newer!());
+/// A record without a version of its own has the time of its observation for one.
+const IF_NEWER: &str = concat!(
+    "\n    WHERE (member_syncs.sync_status = 'success' OR excluded.version_at <> excluded.observed_at)\n      AND ",
+    newer!()
+);
 const IF_OURS_OR_NEWER: &str = concat!("\n    WHERE member_syncs.origin = 'ours' OR (", newer!(), ")");
 const IF_VENDORS_AND_NEWER: &str = concat!("\n    WHERE member_syncs.origin = 'vendor' AND ", newer!());
 /// A replay passes over versions, not over the rule.

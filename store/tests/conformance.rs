@@ -198,6 +198,7 @@ on_both! {
         a_tracking_number_alone_does_not_keep_out_an_older_state,
     }
     member_rules {
+        what_waits_is_not_replaced_by_a_word_without_a_version,
         the_newer_version_wins,
         the_rule_says_who_overwrites_whom,
         a_row_of_ours_learns_the_vendors_id,
@@ -217,6 +218,10 @@ on_both! {
         a_tombstone_is_raised_by_a_newer_version_only,
         a_replay_passes_over_versions_and_not_over_the_rule,
         a_member_that_cannot_be_stored_stands_alone,
+        a_batch_of_a_client_is_answered_one_by_one,
+        a_member_that_the_database_refuses_fails_alone,
+        clients_batches_and_pulls_in_opposite_order_do_not_deadlock,
+        all_that_waits_of_a_system_fails_together,
         a_push_ends_only_what_it_sent,
         a_failed_push_is_told_and_asked_for_again,
         lists_are_newest_first_and_complete,

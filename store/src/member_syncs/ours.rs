@@ -1,34 +1,44 @@
 //! Members that the API tells, and their way to the vendor.
 //!
 //! ```text
-//! write_ours ─▶ pending ─▶ push ─▶ finish_push ─▶ success
-//!                  ▲         └────▶ fail_push ───▶ failed
-//!                  └──────── ask_for_push ◀───────────┘
+//! hand_in ─▶ pending ─▶ push ─▶ finish_push ─▶ success
+//!               ▲         └────▶ fail_push ───▶ failed
+//!               └──────── ask_for_push ◀───────────┘
 //! ```
 //!
 //! A push ends only the content that it sent: what was told meanwhile stays pending.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{HEAD, IncomingMember, MemberSync, as_refused, insert_rows};
+use super::{CHANGED, HEAD, IncomingMember, MemberSync, Table, insert_rows};
 use crate::error::StoreError;
+use crate::ids::SystemId;
 use crate::on_tx;
 use crate::pool::Tx;
-use crate::record_batches::Batch;
-use crate::records_handed_in::{Change, HandedIn};
+use crate::record_batches::{Batch, ChangedRow, Key, NewRow, RecordKey, RecordTable, RowThere};
+use crate::records_handed_in::{self, HandedIn};
 use crate::text_enum::{MemberConflict, MemberOrigin, SyncStatus};
 
-const UNLESS_THERE: &str = " ON CONFLICT (system_id, member_id) DO NOTHING RETURNING *";
-const THERE: &str = "SELECT * FROM member_syncs WHERE system_id = $1 AND member_id = $2";
-const THERE_LOCKING: &str = "SELECT * FROM member_syncs WHERE system_id = $1 AND member_id = $2 FOR UPDATE";
+/// Changes nothing of a row that is there, but keeps it locked. One statement takes all rows in the order of
+/// their keys: to insert the new ones first and lock the others afterwards would let two batches wait for each
+/// other.
+const LOCK: &str = " ON CONFLICT (system_id, member_id) DO UPDATE SET origin = member_syncs.origin";
+const THERE: &str = "SELECT * FROM member_syncs WHERE system_id = ";
+/// A row keeps its id, when it was made, and when it was pushed last.
 const SAVE: &str = "
-    UPDATE member_syncs SET store_id = $2, external_member_id = $3, phone = $4, name = $5, email = $6, level = $7,
-        points = $8, balance = $9, currency = $10, sync_status = $11, version_at = $12, observed_at = $13,
-        content_hash = $14, sync_log_id = $15, raw = $16, updated_at = $17, deleted_at = $18, origin = $19,
-        push_error = $20, last_activity = $21
-    WHERE id = $1";
+    ON CONFLICT (system_id, member_id) DO UPDATE SET
+        store_id = excluded.store_id, external_member_id = excluded.external_member_id, phone = excluded.phone,
+        name = excluded.name, email = excluded.email, level = excluded.level, points = excluded.points,
+        balance = excluded.balance, currency = excluded.currency, sync_status = excluded.sync_status,
+        last_activity = excluded.last_activity, version_at = excluded.version_at, observed_at = excluded.observed_at,
+        content_hash = excluded.content_hash, sync_log_id = excluded.sync_log_id, raw = excluded.raw,
+        updated_at = excluded.updated_at, deleted_at = excluded.deleted_at, origin = excluded.origin,
+        push_error = NULL";
+const CLAIM: &str = "UPDATE member_syncs SET origin = 'ours' WHERE id IN (";
 const ASK: &str = "
     UPDATE member_syncs SET sync_status = 'pending', push_error = NULL WHERE id = $1 AND deleted_at IS NULL";
 const FINISH: &str = "
@@ -40,175 +50,235 @@ const FINISH_CHANGED: &str = "
 const FAIL: &str = "
     UPDATE member_syncs SET sync_status = 'failed', push_error = $2
     WHERE id = $1 AND sync_status = 'pending'";
+const FAIL_ALL: &str = "
+    UPDATE member_syncs SET sync_status = 'failed', push_error = $2
+    WHERE system_id = $1 AND sync_status = 'pending' AND sync_status <> 'success'";
 
 #[cfg(feature = "testing")]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
-    ("member_syncs::THERE", THERE),
-    ("member_syncs::SAVE", SAVE),
     ("member_syncs::ASK", ASK),
     ("member_syncs::FINISH", FINISH),
     ("member_syncs::FINISH_CHANGED", FINISH_CHANGED),
     ("member_syncs::FAIL", FAIL),
+    ("member_syncs::FAIL_ALL", FAIL_ALL),
 ];
-
-/// Writes a member that the API told, by the system's rule; gives the row that is there now.
-///
-/// What is not told of a member that is there stays. With `to_push` it waits until it is pushed; else nobody is
-/// to be told, and it is in step at once.
-pub async fn write_ours(
-    tx: &mut Tx,
-    batch: Batch<'_>,
-    rule: MemberConflict,
-    member: IncomingMember,
-    to_push: bool,
-) -> Result<(MemberSync, Change), StoreError> {
-    let told = (member.points, member.balance);
-    let row = MemberSync::prepare(&batch, member, MemberOrigin::Ours).map_err(as_refused)?;
-    write_prepared(tx, rule, row, told, to_push).await
-}
-
-/// The same with a row that was prepared, and the points and the balance as far as they are told.
-async fn write_prepared(
-    tx: &mut Tx,
-    rule: MemberConflict,
-    mut row: MemberSync,
-    (points, balance): (Option<i64>, Option<i64>),
-    to_push: bool,
-) -> Result<(MemberSync, Change), StoreError> {
-    row.sync_status = if to_push { SyncStatus::Pending } else { SyncStatus::Success };
-    let inserted: Option<MemberSync> = on_tx!(tx, |ex| {
-        let mut query = insert_rows!([&row]);
-        query.push(UNLESS_THERE);
-        query.build_query_as().fetch_optional(ex).await
-    })?;
-    if let Some(inserted) = inserted {
-        return Ok((inserted, Change::Created));
-    }
-    let there = lock(tx, &row).await?;
-    let kept = match rule {
-        MemberConflict::Newest => (there.version_at, there.observed_at) > (row.version_at, row.observed_at),
-        MemberConflict::Vendor => there.origin == MemberOrigin::Vendor,
-        MemberConflict::Ours => false,
-    };
-    if kept {
-        return Ok((there, Change::Unchanged));
-    }
-    row.points = points.unwrap_or(there.points);
-    row.balance = balance.unwrap_or(there.balance);
-    let row = merge(row, &there);
-    // Not by the hash that is kept there: it is of what was told last, beside which the row may hold a last
-    // activity that was told before.
-    let same = row.content_hash == there.hash_content() && row.external_member_id == there.external_member_id;
-    if !same {
-        save(tx, &row).await?;
-        return Ok((row, Change::Updated));
-    }
-    // Nothing is new, but whose word it is may be: by this rule the vendor may not change it any more.
-    if rule == MemberConflict::Ours && there.origin == MemberOrigin::Vendor {
-        let row = MemberSync { origin: MemberOrigin::Ours, ..there };
-        save(tx, &row).await?;
-        return Ok((row, Change::Unchanged));
-    }
-    Ok((there, Change::Unchanged))
-}
 
 /// A member that a client hands in.
 #[derive(Debug, Clone)]
 pub struct OurMember {
-    /// What is told.
+    /// What is told; what is not told of a member that is there stays.
     pub member: IncomingMember,
     /// Whose word counts in its system.
     pub rule: MemberConflict,
-    /// Whether its vendor is to be told.
+    /// Whether its vendor is to be told: then it waits until it is pushed, else it is in step at once.
     pub to_push: bool,
 }
 
-/// Writes members that a client hands in, and answers each in the order they were given. Of one number twice the
-/// later counts.
+/// Writes members that a client hands in, each by its system's rule, and answers each in the order they were
+/// given. Of one number several times the last counts, with what only those before it tell.
 pub async fn hand_in(
     tx: &mut Tx,
     batch: Batch<'_>,
     members: Vec<OurMember>,
 ) -> Result<Vec<HandedIn>, StoreError> {
-    let mut told = vec![HandedIn::Refused(String::new()); members.len()];
-    let mut sorted: Vec<(usize, OurMember)> = members.into_iter().enumerate().collect();
-    // Stable, and in the order in which every batch takes its rows.
-    sorted.sort_by(|(_, a), (_, b)| a.member.member_id.cmp(&b.member.member_id));
-    for (at, one) in sorted {
-        let amounts = (one.member.points, one.member.balance);
-        let row = match MemberSync::prepare(&batch, one.member, MemberOrigin::Ours) {
-            Ok(row) => row,
-            Err(refused) => {
-                told[at] = HandedIn::Refused(refused.reason);
-                continue;
-            }
-        };
-        let (row, change) = write_prepared(tx, one.rule, row, amounts, one.to_push).await?;
-        told[at] = HandedIn::Stored { id: row.id, change };
+    let mut told_before: BTreeMap<String, IncomingMember> = BTreeMap::new();
+    let prepared = members.into_iter().map(|OurMember { mut member, rule, to_push }| {
+        if let Some(before) = told_before.get(&member.member_id) {
+            member = completed(member, before);
+        }
+        told_before.insert(member.member_id.clone(), member.clone());
+        let told = (member.points, member.balance);
+        let mut row = MemberSync::prepare(&batch, member, MemberOrigin::Ours)?;
+        row.sync_status = if to_push { SyncStatus::Pending } else { SyncStatus::Success };
+        Ok(OurRow { row, rule, points: told.0, balance: told.1 })
+    });
+    let prepared = prepared.collect();
+    records_handed_in::hand_in::<OurTable>(tx, &batch, prepared).await
+}
+
+/// A member with what was told of it earlier in the same batch.
+fn completed(member: IncomingMember, before: &IncomingMember) -> IncomingMember {
+    let or = |told: Option<String>, before: &Option<String>| told.or_else(|| before.clone());
+    IncomingMember {
+        external_member_id: or(member.external_member_id, &before.external_member_id),
+        phone: or(member.phone, &before.phone),
+        name: or(member.name, &before.name),
+        email: or(member.email, &before.email),
+        level: or(member.level, &before.level),
+        points: member.points.or(before.points),
+        balance: member.balance.or(before.balance),
+        last_activity: member.last_activity.or(before.last_activity),
+        ..member
     }
-    Ok(told)
 }
 
-/// The row that is there, until the transaction's end.
-async fn lock(tx: &mut Tx, row: &MemberSync) -> Result<MemberSync, StoreError> {
-    let statement = match tx {
-        Tx::Postgres(_) => THERE_LOCKING,
-        // There is one writer.
-        Tx::Sqlite(_) => THERE,
-    };
-    Ok(on_tx!(tx, |ex| sqlx::query_as(statement)
-        .bind(row.system_id)
-        .bind(&row.member_id)
-        .fetch_one(ex)
-        .await)?)
+/// A row that the API told, and what decides whether it is written.
+struct OurRow {
+    row: MemberSync,
+    rule: MemberConflict,
+    /// As far as they are told: the row has 0 for what is not.
+    points: Option<i64>,
+    balance: Option<i64>,
 }
 
-/// What was told, and of the rest what is there.
-fn merge(told: MemberSync, there: &MemberSync) -> MemberSync {
-    let or = |told: Option<String>, there: &Option<String>| told.or_else(|| there.clone());
-    let mut row = MemberSync {
-        id: there.id,
-        store_id: or(told.store_id, &there.store_id),
-        external_member_id: or(told.external_member_id, &there.external_member_id),
-        phone: or(told.phone, &there.phone),
-        name: or(told.name, &there.name),
-        email: or(told.email, &there.email),
-        level: or(told.level, &there.level),
-        last_activity: told.last_activity.or(there.last_activity),
-        created_at: there.created_at,
-        pushed_at: there.pushed_at,
-        ..told
-    };
-    row.content_hash = row.hash_content();
-    row
+impl NewRow for OurRow {
+    fn id(&self) -> Uuid {
+        self.row.id
+    }
+    fn key(&self) -> Key<'_> {
+        Key { stream: "", external_id: &self.row.member_id }
+    }
+    fn version(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+        (self.row.version_at, self.row.observed_at)
+    }
+    fn raw(&self) -> &str {
+        &self.row.raw
+    }
 }
 
-async fn save(tx: &mut Tx, row: &MemberSync) -> Result<(), StoreError> {
-    Ok(on_tx!(tx, |ex| sqlx::query(SAVE)
-        .bind(row.id)
-        .bind(&row.store_id)
-        .bind(&row.external_member_id)
-        .bind(&row.phone)
-        .bind(&row.name)
-        .bind(&row.email)
-        .bind(&row.level)
-        .bind(row.points)
-        .bind(row.balance)
-        .bind(row.currency)
-        .bind(row.sync_status)
-        .bind(row.version_at)
-        .bind(row.observed_at)
-        .bind(&row.content_hash)
-        .bind(row.sync_log_id)
-        .bind(&row.raw)
-        .bind(row.updated_at)
-        .bind(row.deleted_at)
-        .bind(row.origin)
-        .bind(&row.push_error)
-        .bind(row.last_activity)
-        .execute(ex)
-        .await
-        .map(drop))?)
+/// What becomes of a row that the API told of a member that is there.
+enum Verdict {
+    /// What is there stays.
+    Kept,
+    /// The same is there already, told by the vendor; from now on it is ours.
+    Claimed(Uuid),
+    Changed(MemberSync),
+}
+
+impl OurRow {
+    fn verdict(&self, there: &MemberSync) -> Verdict {
+        let kept = match self.rule {
+            MemberConflict::Newest => (there.version_at, there.observed_at) > self.version(),
+            MemberConflict::Vendor => there.origin == MemberOrigin::Vendor,
+            MemberConflict::Ours => false,
+        };
+        if kept {
+            return Verdict::Kept;
+        }
+        let row = self.merged(there);
+        // Not by the hash that is kept there: it is of what was told last, beside which the row may hold a last
+        // activity that was told before.
+        let same =
+            row.content_hash == there.hash_content() && row.external_member_id == there.external_member_id;
+        if !same {
+            return Verdict::Changed(row);
+        }
+        // Nothing is new, but whose word it is may be: by this rule the vendor may not change it any more.
+        let claimed = self.rule == MemberConflict::Ours && there.origin == MemberOrigin::Vendor;
+        if claimed { Verdict::Claimed(there.id) } else { Verdict::Kept }
+    }
+
+    /// What was told, and of the rest what is there.
+    fn merged(&self, there: &MemberSync) -> MemberSync {
+        let or = |told: &Option<String>, there: &Option<String>| told.clone().or_else(|| there.clone());
+        let told = &self.row;
+        let mut row = MemberSync {
+            store_id: or(&told.store_id, &there.store_id),
+            external_member_id: or(&told.external_member_id, &there.external_member_id),
+            phone: or(&told.phone, &there.phone),
+            name: or(&told.name, &there.name),
+            email: or(&told.email, &there.email),
+            level: or(&told.level, &there.level),
+            points: self.points.unwrap_or(there.points),
+            balance: self.balance.unwrap_or(there.balance),
+            last_activity: told.last_activity.or(there.last_activity),
+            ..told.clone()
+        };
+        row.content_hash = row.hash_content();
+        row
+    }
+}
+
+/// The table as the API writes it, for [`crate::record_batches`].
+struct OurTable;
+
+impl RecordTable for OurTable {
+    type Row = OurRow;
+
+    async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[OurRow]) -> Result<Vec<ChangedRow>, StoreError> {
+        let ids: HashSet<Uuid> = rows.iter().map(NewRow::id).collect();
+        let taken = insert(tx, rows.iter().map(|our| &our.row), LOCK).await?;
+        let (mut changed, others): (Vec<_>, Vec<_>) = taken.into_iter().partition(|row| ids.contains(&row.2));
+        if others.is_empty() {
+            return Ok(changed);
+        }
+        let others: HashSet<String> = others.into_iter().map(|(_, member_id, _)| member_id).collect();
+        let there = find_all(tx, batch.system_id, &others).await?;
+        let (mut saved, mut claimed) = (Vec::new(), Vec::new());
+        for our in rows {
+            let Some(there) = there.get(&our.row.member_id) else { continue };
+            match our.verdict(there) {
+                Verdict::Kept => {}
+                Verdict::Claimed(id) => claimed.push(id),
+                Verdict::Changed(row) => saved.push(row),
+            }
+        }
+        if !saved.is_empty() {
+            changed.extend(insert(tx, saved.iter(), SAVE).await?);
+        }
+        claim(tx, &claimed).await?;
+        Ok(changed)
+    }
+
+    /// A client tells no versions, so nothing is newer without being different.
+    async fn raise(_: &mut Tx, _: &Batch<'_>, _: &[OurRow]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn there(
+        tx: &mut Tx,
+        system_id: SystemId,
+        keys: &[RecordKey],
+    ) -> Result<Vec<RowThere>, StoreError> {
+        Table::there(tx, system_id, keys).await
+    }
+}
+
+/// Inserts rows in the order of their keys; gives those that were written.
+async fn insert(
+    tx: &mut Tx,
+    rows: impl Iterator<Item = &MemberSync> + Clone + Send,
+    conflict: &'static str,
+) -> Result<Vec<ChangedRow>, StoreError> {
+    Ok(on_tx!(tx, |ex| {
+        let mut query = insert_rows!(rows.clone());
+        query.push(conflict).push(CHANGED);
+        query.build_query_as().persistent(false).fetch_all(ex).await
+    })?)
+}
+
+/// The rows that are there, by the member's number.
+async fn find_all(
+    tx: &mut Tx,
+    system_id: SystemId,
+    member_ids: &HashSet<String>,
+) -> Result<HashMap<String, MemberSync>, StoreError> {
+    let found: Vec<MemberSync> = on_tx!(tx, |ex| {
+        let mut query = QueryBuilder::new(THERE);
+        query.push_bind(system_id).push(" AND member_id IN (");
+        let mut values = query.separated(", ");
+        for member_id in member_ids {
+            values.push_bind(member_id.as_str());
+        }
+        query.push(")");
+        query.build_query_as().persistent(false).fetch_all(ex).await
+    })?;
+    Ok(found.into_iter().map(|row| (row.member_id.clone(), row)).collect())
+}
+
+async fn claim(tx: &mut Tx, ids: &[Uuid]) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    Ok(on_tx!(tx, |ex| {
+        let mut query = QueryBuilder::new(CLAIM);
+        let mut values = query.separated(", ");
+        for id in ids {
+            values.push_bind(*id);
+        }
+        query.push(")");
+        query.build().persistent(false).execute(ex).await.map(drop)
+    })?)
 }
 
 /// Has a member pushed once more; `false` if it is gone.
@@ -259,4 +329,14 @@ pub async fn finish_push(
 /// Notes that the vendor did not take a member that waits, and is not asked again.
 pub async fn fail_push(tx: &mut Tx, id: Uuid, error: &str) -> Result<(), StoreError> {
     Ok(on_tx!(tx, |ex| sqlx::query(FAIL).bind(id).bind(error).execute(ex).await.map(drop))?)
+}
+
+/// Notes the same on every member of a system that waits: it is not told any more. Says how many.
+pub async fn fail_pushes(tx: &mut Tx, system_id: SystemId, error: &str) -> Result<u64, StoreError> {
+    Ok(on_tx!(tx, |ex| sqlx::query(FAIL_ALL)
+        .bind(system_id)
+        .bind(error)
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?)
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use zhilian_sync_store::member_syncs::{
-    Filter, IncomingMember, MemberSync, Pushed, find_by_member_id, finish_push, list, upsert_batch,
-    upsert_of_runs, write_ours,
+    Filter, IncomingMember, MemberSync, OurMember, Pushed, fail_push, find_by_member_id, finish_push, list,
+    upsert_batch, upsert_of_runs,
 };
 use zhilian_sync_store::record_batches::{Batch, Upserted};
 use zhilian_sync_store::records_handed_in::Change;
@@ -12,7 +12,7 @@ use zhilian_sync_store::{
     Currency, MemberConflict, MemberOrigin, Store, StoreError, SyncStatus, SystemId, external_systems,
 };
 
-use super::support::{at, batch, run, system};
+use super::support::{at, batch, handed_in, run, system};
 
 /// A member without a version of its own.
 fn member(id: &str, points: i64) -> IncomingMember {
@@ -59,10 +59,7 @@ async fn ours(
     batch: Batch<'_>,
     member: IncomingMember,
 ) -> (MemberSync, Change) {
-    let mut tx = store.begin().await.unwrap();
-    let written = write_ours(&mut tx, batch, rule, member, true).await.unwrap();
-    tx.commit().await.unwrap();
-    written
+    handed_in(store, batch, OurMember { member, rule, to_push: true }).await
 }
 
 async fn find(store: &Store, system: SystemId, id: &str) -> MemberSync {
@@ -134,14 +131,15 @@ pub(crate) async fn the_rule_says_who_overwrites_whom(store: Store) {
             let (row, written) = ours(&store, rule, first, member(&id, 1)).await;
             assert_eq!((row.origin, written), (MemberOrigin::Ours, Change::Created));
             assert_eq!(row.sync_status, SyncStatus::Pending);
-            let upserted = told_by(&store, rule, second, vec![member(&id, 2)]).await;
+            let told = IncomingMember { version_at: Some(at(observed - 1)), ..member(&id, 2) };
+            let upserted = told_by(&store, rule, second, vec![told]).await;
             assert_eq!(upserted, if wins { CHANGED } else { UNCHANGED }, "{what}, {rule:?}");
         } else {
             told_by(&store, rule, first, vec![member(&id, 1)]).await;
             let (answer, written) = ours(&store, rule, second, member(&id, 2)).await;
             let expected = if wins { Change::Updated } else { Change::Unchanged };
             assert_eq!(written, expected, "{what}, {rule:?}");
-            assert_eq!(answer, find(&store, system, &id).await, "the answer is the row: {what}, {rule:?}");
+            assert_eq!(answer.member_id, id, "{what}, {rule:?}");
         }
         let row = find(&store, system, &id).await;
         let by_vendor = vendor_comes == wins;
@@ -153,6 +151,32 @@ pub(crate) async fn the_rule_says_who_overwrites_whom(store: Store) {
         assert_eq!((row.points, row.origin), (if wins { 2 } else { 1 }, origin), "{what}, {rule:?}");
         assert_eq!(row.sync_status, state, "{what}, {rule:?}");
     }
+}
+
+pub(crate) async fn what_waits_is_not_replaced_by_a_word_without_a_version(store: Store) {
+    let system = system(&store).await;
+    let told_at = |observed, points| (batch(&store, system, observed), vec![member("M1", points)]);
+    let (sent, _) = ours(&store, MemberConflict::Newest, batch(&store, system, 10), member("M1", 1)).await;
+    // The vendor was asked later, but cannot know yet what waits.
+    let (of, members) = told_at(20, 2);
+    assert_eq!(told(&store, of, members).await, UNCHANGED);
+    assert_eq!(find(&store, system, "M1").await.sync_status, SyncStatus::Pending);
+    // Nor what it refused to be told.
+    let mut tx = store.begin().await.unwrap();
+    fail_push(&mut tx, sent.id, "refused").await.unwrap();
+    tx.commit().await.unwrap();
+    let (of, members) = told_at(30, 3);
+    assert_eq!(told(&store, of, members).await, UNCHANGED);
+    assert_eq!(find(&store, system, "M1").await.points, 1);
+    // A version tells that it was changed after our word.
+    let versioned = IncomingMember { version_at: Some(at(25)), ..member("M1", 4) };
+    assert_eq!(told(&store, batch(&store, system, 40), vec![versioned]).await, CHANGED);
+    // What the vendor has taken is its own to change.
+    let (sent, _) = ours(&store, MemberConflict::Newest, batch(&store, system, 50), member("M1", 5)).await;
+    assert!(took(&store, &sent, None).await);
+    let (of, members) = told_at(60, 6);
+    assert_eq!(told(&store, of, members).await, CHANGED);
+    assert_eq!(find(&store, system, "M1").await.points, 6);
 }
 
 pub(crate) async fn a_row_of_ours_learns_the_vendors_id(store: Store) {

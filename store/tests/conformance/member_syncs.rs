@@ -3,14 +3,14 @@
 
 use chrono::TimeDelta;
 use zhilian_sync_store::member_syncs::{
-    Filter, IncomingMember, MemberSync, PAGE_MAX, Pushed, ask_for_push, fail_push, find_by_member_id,
-    finish_push, get, list, upsert_batch, upsert_batch_isolating, upsert_of_runs, write_ours,
+    Filter, IncomingMember, MemberSync, OurMember, PAGE_MAX, Pushed, ask_for_push, fail_push, fail_pushes,
+    find_by_member_id, finish_push, get, hand_in, list, upsert_batch, upsert_batch_isolating, upsert_of_runs,
 };
 use zhilian_sync_store::record_batches::{Batch, StoreMap, Upserted};
-use zhilian_sync_store::records_handed_in::Change;
+use zhilian_sync_store::records_handed_in::{Change, HandedIn};
 use zhilian_sync_store::{MemberConflict, MemberOrigin, Store, StoreError, SyncStatus, SystemId};
 
-use super::support::{at, batch, member, refuse_poison, run, system};
+use super::support::{at, batch, handed_in, member, refuse_poison, run, system};
 
 const NEWEST: MemberConflict = MemberConflict::Newest;
 const CHANGED: Upserted = Upserted { changed: 1, unchanged: 0 };
@@ -31,11 +31,7 @@ async fn ours(
     rule: MemberConflict,
     member: IncomingMember,
 ) -> (MemberSync, Change) {
-    let mut tx = store.begin().await.unwrap();
-    let written = write_ours(&mut tx, of, rule, member, true).await.unwrap();
-    tx.commit().await.unwrap();
-    assert_eq!(get(store, written.0.id).await.unwrap(), written.0, "the answer is what is there");
-    written
+    handed_in(store, of, OurMember { member, rule, to_push: true }).await
 }
 
 async fn find(store: &Store, system: SystemId, id: &str) -> MemberSync {
@@ -248,9 +244,8 @@ pub(crate) async fn a_push_ends_only_what_it_sent(store: Store) {
     assert_eq!((row.external_member_id.as_deref(), row.pushed_at), (Some("V-1"), Some(at(10))));
 
     // A vendor that takes no pushes is not waited for.
-    let mut tx = store.begin().await.unwrap();
-    let (row, _) =
-        write_ours(&mut tx, batch(&store, system, 0), NEWEST, member("M9", 1), false).await.unwrap();
+    let told = OurMember { member: member("M9", 1), rule: NEWEST, to_push: false };
+    let (row, _) = handed_in(&store, batch(&store, system, 0), told).await;
     assert_eq!(row.sync_status, SyncStatus::Success);
 }
 
@@ -331,4 +326,110 @@ pub(crate) async fn lists_are_filtered_and_scoped(store: Store) {
         let found: Vec<_> = rows.iter().map(|row| (row.system_id, row.member_id.as_str())).collect();
         assert_eq!(found, expected, "{what}");
     }
+}
+
+pub(crate) async fn a_batch_of_a_client_is_answered_one_by_one(store: Store) {
+    let system = system(&store).await;
+    let of = |seconds| batch(&store, system, seconds);
+    let told = |member| OurMember { member, rule: NEWEST, to_push: true };
+    let (there, _) = handed_in(&store, of(0), told(member("M2", 2))).await;
+    let (same, _) = handed_in(&store, of(0), told(member("M3", 3))).await;
+    let silent = IncomingMember { points: None, name: None, ..member("M2", 0) };
+    let renamed = IncomingMember { name: Some("王小芳".into()), ..silent };
+    let first = IncomingMember { email: Some("first@example.com".into()), ..member("M4", 1) };
+    let last = IncomingMember { points: None, level: Some("silver".into()), ..member("M4", 0) };
+    let nameless = member("", 1);
+    let batch = vec![member("M5", 5), renamed, member("M3", 3), first, last, nameless];
+    let mut tx = store.begin().await.unwrap();
+    let answers = hand_in(&mut tx, of(9), batch.into_iter().map(told).collect()).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let stored = |answer: &HandedIn| match answer {
+        HandedIn::Stored { id, change } => (*id, *change),
+        HandedIn::Refused(reason) => panic!("{reason}"),
+    };
+    let (m4, m5) = (find(&store, system, "M4").await, find(&store, system, "M5").await);
+    assert_eq!(stored(&answers[0]), (m5.id, Change::Created));
+    assert_eq!(stored(&answers[1]), (there.id, Change::Updated));
+    assert_eq!(stored(&answers[2]), (same.id, Change::Unchanged));
+    assert_eq!(
+        [stored(&answers[3]), stored(&answers[4])],
+        [(m4.id, Change::Unchanged), (m4.id, Change::Created)]
+    );
+    assert!(matches!(&answers[5], HandedIn::Refused(reason) if reason.contains("has no id")), "{answers:?}");
+    let row = find(&store, system, "M2").await;
+    assert_eq!((row.points, row.name.as_deref(), row.created_at), (2, Some("王小芳"), there.created_at));
+    // Of one number twice the last counts, with what only the first tells.
+    assert_eq!((m4.points, m4.level.as_deref()), (1, Some("silver")));
+    assert_eq!(m4.email.as_deref(), Some("first@example.com"));
+}
+
+pub(crate) async fn a_member_that_the_database_refuses_fails_alone(store: Store) {
+    let system = system(&store).await;
+    refuse_poison(&store, "member_syncs", "level").await;
+    let told = |id: &str| OurMember { member: member(id, 1), rule: NEWEST, to_push: true };
+    let mut bad = told("M2");
+    bad.member.level = Some("poison".into());
+    let mut tx = store.begin().await.unwrap();
+    let answers =
+        hand_in(&mut tx, batch(&store, system, 0), vec![told("M1"), bad, told("M3")]).await.unwrap();
+    tx.commit().await.unwrap();
+    let refused: Vec<bool> = answers.iter().map(|answer| matches!(answer, HandedIn::Refused(_))).collect();
+    assert_eq!(refused, [false, true, false], "{answers:?}");
+    find(&store, system, "M1").await;
+    find(&store, system, "M3").await;
+    assert!(find_by_member_id(&store, system, "M2").await.unwrap().is_none());
+}
+
+pub(crate) async fn clients_batches_and_pulls_in_opposite_order_do_not_deadlock(store: Store) {
+    let system = system(&store).await;
+    let workers: Vec<_> = (0..3)
+        .map(|worker| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for round in 0..10 {
+                    // New numbers between numbers that are there.
+                    let mut page: Vec<_> = (0..200)
+                        .map(|index| member(&format!("M{:04}", index * 7 % 200 + round * 40), round))
+                        .collect();
+                    if worker == 1 {
+                        page.reverse();
+                    }
+                    let mut tx = store.begin().await?;
+                    let of = batch(&store, system, round);
+                    if worker == 2 {
+                        upsert_batch(&mut tx, of, NEWEST, page).await?;
+                    } else {
+                        let told = page.into_iter();
+                        let told = told.map(|member| OurMember { member, rule: NEWEST, to_push: false });
+                        hand_in(&mut tx, of, told.collect()).await?;
+                    }
+                    tx.commit().await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap().unwrap();
+    }
+    assert_eq!(find(&store, system, "M0559").await.points, 9);
+}
+
+pub(crate) async fn all_that_waits_of_a_system_fails_together(store: Store) {
+    let (one, other) = (system(&store).await, system(&store).await);
+    for of in [one, other] {
+        ours(&store, batch(&store, of, 0), NEWEST, member("M1", 1)).await;
+        told(&store, batch(&store, of, 0), NEWEST, member("M2", 1)).await;
+    }
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(fail_pushes(&mut tx, one, "the system was deleted").await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    let row = find(&store, one, "M1").await;
+    assert_eq!(
+        (row.sync_status, row.push_error.as_deref()),
+        (SyncStatus::Failed, Some("the system was deleted"))
+    );
+    assert_eq!(find(&store, one, "M2").await.sync_status, SyncStatus::Success);
+    assert_eq!(find(&store, other, "M1").await.sync_status, SyncStatus::Pending);
 }

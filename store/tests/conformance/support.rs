@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use zhilian_sync_store::external_records::IncomingRecord;
-use zhilian_sync_store::member_syncs::IncomingMember;
+use zhilian_sync_store::member_syncs::{self, IncomingMember, MemberSync, OurMember};
 use zhilian_sync_store::pos_transactions::IncomingTransaction;
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
+use zhilian_sync_store::records_handed_in::{Change, HandedIn};
 use zhilian_sync_store::supplier_orders::IncomingSupplierOrder;
 use zhilian_sync_store::sync_logs::NewRun;
 pub(crate) use zhilian_sync_store::testing::refuse_poison;
@@ -21,6 +22,15 @@ pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
 pub(crate) fn no_stores() -> &'static StoreMap {
     static NONE: StoreMap = StoreMap { by_shop: std::collections::BTreeMap::new(), default: None };
     &NONE
+}
+
+/// Hands in a member alone; gives the row that is there then, and what that changed.
+pub(crate) async fn handed_in(store: &Store, of: Batch<'_>, told: OurMember) -> (MemberSync, Change) {
+    let mut tx = store.begin().await.unwrap();
+    let answers = member_syncs::hand_in(&mut tx, of, vec![told]).await.unwrap();
+    tx.commit().await.unwrap();
+    let [HandedIn::Stored { id, change }] = answers.as_slice() else { panic!("not stored: {answers:?}") };
+    (member_syncs::get(store, *id).await.unwrap(), *change)
 }
 
 /// A system of no store.
