@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
+use zhilian_sync_jobs::inbox::whole_address;
 use zhilian_sync_store::audit_logs::{self, NewAuditLog};
 use zhilian_sync_store::passwords::{self, PasswordError};
 use zhilian_sync_store::rate_budgets::{self, Budget, Grant};
@@ -59,7 +60,7 @@ pub enum Refusal {
     #[error("the user name or the password is wrong")]
     WrongCredentials,
     /// More people sign in than passwords can be checked.
-    #[error("too many sign-ins at the moment; try again in a few seconds")]
+    #[error("too many passwords are being checked at the moment; try again in a few seconds")]
     TooMany,
     /// Too many attempts at this account or from this address; how long until the next one counts.
     #[error("too many attempts to sign in; try again later")]
@@ -194,13 +195,13 @@ impl Limits {
         address: Option<&str>,
     ) -> Result<Self, Refusal> {
         let username = users::canonical_username(username);
-        let from = address.unwrap_or("nowhere");
+        let from = address.map_or_else(|| "nowhere".to_owned(), sender);
         let key = |place: &str, text: &str| {
             let hash = store.vault().fingerprint(text, place).map_err(StoreError::from)?;
             Ok::<_, StoreError>(format!("sign_in/{place}/{hash}"))
         };
         let keys =
-            [key("address", from)?, key("pair", &format!("{from} {username}"))?, key("account", &username)?];
+            [key("address", &from)?, key("pair", &format!("{from} {username}"))?, key("account", &username)?];
         Ok(Self {
             username,
             address: address.map(str::to_owned),
@@ -237,6 +238,11 @@ impl Limits {
     }
 }
 
+/// The address as one sender has it: of an IPv6 address its network.
+fn sender(address: &str) -> String {
+    address.parse().map_or_else(|_| address.to_owned(), |address| whole_address(address).to_string())
+}
+
 /// The hash of a new password, made where blocking is allowed.
 pub async fn hash(password: SecretString) -> anyhow::Result<String> {
     let hashed: Result<String, PasswordError> =
@@ -246,8 +252,12 @@ pub async fn hash(password: SecretString) -> anyhow::Result<String> {
     Ok(hashed?)
 }
 
-/// The same for an answer.
-pub async fn hash_new(password: SecretString) -> Result<String, Refusal> {
+/// The same for an answer: a few at a time, as passwords are checked.
+pub async fn hash_new(gate: &Gate, password: SecretString) -> Result<String, Refusal> {
+    let Ok(_place) = gate.waiting.clone().try_acquire_owned() else {
+        return Err(Refusal::TooMany);
+    };
+    let _running = gate.running.clone().acquire_owned().await.expect("the semaphore is never closed");
     hash(password).await.map_err(|error| {
         tracing::error!(error = format!("{error:#}"), "a password could not be hashed");
         Refusal::NotHashed

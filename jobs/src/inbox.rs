@@ -37,6 +37,7 @@ mod records;
 mod targets;
 mod write;
 
+pub use addresses::whole as whole_address;
 pub use reverify::{Asker, Released, Reverified};
 
 use addresses::Addresses;

@@ -11,7 +11,7 @@ use crate::worker::{Attempt, Done};
 mod apply_webhooks;
 pub mod connection_test;
 pub mod pull;
-pub(crate) mod push_member;
+pub mod push_member;
 mod replay_webhooks;
 mod upkeep;
 

@@ -13,6 +13,7 @@ use zhilian_sync_store::StoreError;
 /// | `GiveUp` | failed | spent |
 /// | `Unauthorized` | failed, and the system goes to `error` | spent |
 /// | `Snooze` | pending, `run_at` = now + delay; failed once the run's deadline has passed | given back |
+/// | `Hold` | pending, `run_at` = now + delay, without regard to the deadline | given back |
 /// | `Yield` | pending, due at once, behind the others | given back |
 /// | `Lost` | untouched: somebody else has the row, or it was cancelled | – |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Action {
     Unauthorized,
     /// Nothing failed, it is only not the moment (budget spent, system busy).
     Snooze(Duration),
+    /// Nothing failed, its system is paused: it waits however long that is, and is hurried on resume.
+    Hold(Duration),
     /// Nothing failed, others want a turn too, or this process is stopping.
     Yield,
     /// The claim is gone: write nothing, stop.

@@ -16,7 +16,7 @@ use zhilian_sync_store::{Lane, RunId, StoreError, SystemStatus, Trigger, events,
 
 use crate::context::{Context, seconds};
 use crate::enqueue::{self, Enqueued, Wish};
-use crate::kinds::Kind;
+use crate::kinds::{Kind, push_member};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
 use crate::{inbox, worker};
@@ -245,7 +245,12 @@ async fn make_runs_of(ctx: &Context, system: &ExternalSystem, now: DateTime<Utc>
     // After downtime: one run for the latest slot that was missed, not one for each.
     let due = schedule.due(slot, now);
     let mut covered = 0;
-    for stream in streams_of(ctx, system) {
+    let mut streams = streams_of(ctx, system);
+    if system.status == SystemStatus::Error {
+        // One probe: what it finds out holds for the others too.
+        streams.truncate(1);
+    }
+    for stream in streams {
         let wish = Wish::scheduled(system, &stream, due.slot_to_run);
         if enqueue::enqueue(ctx, &mut tx, &wish).await? == Enqueued::Covered {
             covered += 1;
@@ -325,6 +330,7 @@ async fn fail_exhausted(ctx: &Context) -> Result<(), StoreError> {
         );
         let details = errors_with_silence(&run, &message, now);
         let mut tx = ctx.store.begin().await?;
+        push_member::lock(&mut tx, &run).await?;
         let failed = sync_logs::fail_exhausted(&mut tx, &run, "worker_died", &message, &details, now).await?;
         if let Some(failed) = failed {
             worker::system_hears(ctx, &mut tx, &failed, false).await?;

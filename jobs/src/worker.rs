@@ -70,9 +70,14 @@ impl Attempt {
     /// Begins a transaction of this run: the fence is its first statement.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         let mut tx = self.store.begin().await?;
-        let now = self.store.clock().now();
-        sync_logs::fence(&mut tx, self.run.claim(), now + self.lease, now).await?;
+        self.fence(&mut tx).await?;
         Ok(tx)
+    }
+
+    /// Fences a transaction that had to take other rows before the run's, and has written nothing yet.
+    pub async fn fence(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        let now = self.store.clock().now();
+        sync_logs::fence(tx, self.run.claim(), now + self.lease, now).await
     }
 
     /// Waits for something that is not a transaction, unless the job has to stop first.

@@ -190,7 +190,7 @@ impl Audit {
         to: Query<Option<Time>>,
     ) -> Result<Export, Problem> {
         let asked = Asked {
-            scope: caller.store_id,
+            scope: caller.store_id.clone(),
             actor_id: actor_id.0.map(UserId),
             action: action.0.map(|text| text.0),
             entity: entity.0.map(|text| text.0),
@@ -203,6 +203,10 @@ impl Audit {
         // The first page within the request: what is wrong by then is still an answer.
         let wanted = Wanted { limit: PAGE_MAX - 1, after: None };
         let first = audit_logs::search(&store, &asked.filter(&wanted)).await?;
+        let mut entry = caller.audit("audit.export", "audit", "");
+        entry.entity_id = None;
+        entry.store_id = caller.scope();
+        audit_logs::insert_alone(&store, entry).await?;
         Ok(Export(Body::from_bytes_stream(stream::try_unfold(
             Some((store, asked, first)),
             |state| async move {

@@ -100,7 +100,7 @@ impl Own {
         if !is_right {
             return Err(wrong());
         }
-        let hash = auth::hash_new(new_password).await?;
+        let hash = auth::hash_new(self.0.gate(), new_password).await?;
         let mut tx = store.begin().await?;
         let ended = users::change_password(&mut tx, store.clock(), &user, &hash, session).await?;
         // Changed by somebody else meanwhile: what was verified is not the password any more.

@@ -2,18 +2,23 @@
 
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
+use serde_json::json;
 use uuid::Uuid;
 use zhilian_sync_jobs::enqueue::{self, PullParameters, Wish};
+use zhilian_sync_jobs::kinds::push_member;
 use zhilian_sync_jobs::{Context, Kind};
 use zhilian_sync_store::events::EventKind;
 use zhilian_sync_store::sync_failures::{self, SyncFailure};
 use zhilian_sync_store::sync_logs::{self, Filter, Run};
-use zhilian_sync_store::{RunId, SyncStatus, SystemId, Trigger, audit_logs, external_systems, money};
+use zhilian_sync_store::{
+    RunId, SyncStatus, SystemId, Trigger, audit_logs, external_systems, member_syncs, money,
+};
 
 use super::Tag;
 use super::access::{Permission, in_scope};
 use super::answer::{Answer, Found};
 use super::caller::Caller;
+use super::changes::Changes;
 use super::page::{Limit, Page, Wanted};
 use super::problem::Problem;
 use super::values::{Choice, Json, Money, Text, Time};
@@ -238,15 +243,21 @@ impl Runs {
         let run = visible(context, &caller, run_id.0).await?;
         let store_id = store_of(context, run.system_id).await?;
         let mut tx = context.store.begin().await?;
+        push_member::lock(&mut tx, &run).await?;
         let reason = format!("cancelled by `{}`", caller.username);
         let cancelled = sync_logs::cancel(&mut tx, run.id, &reason, context.clock().now()).await?;
         let Some(cancelled) = cancelled else {
             let detail = format!("the run has ended as `{}`; there is nothing to cancel", run.status);
             return Err(Problem::conflict("run_ended", detail));
         };
+        push_member::failed(&mut tx, &cancelled).await?;
         let id = run.id.to_string();
+        let status = |status: SyncStatus| json!({ "status": status.as_str() });
+        let changes = Changes::between(&status(run.status), &status(cancelled.status), &["status"]);
+        let detail = changes.into_detail();
         let mut entry = caller.audit("run.cancel", "run", &id);
         entry.store_id = store_id.as_deref();
+        entry.detail = detail.as_deref();
         audit_logs::insert(&mut tx, context.clock(), entry).await?;
         let counts = cancelled.counts();
         sync_logs::tell(&mut tx, context.clock(), EventKind::RunEnded, &cancelled, counts).await?;
@@ -271,14 +282,21 @@ impl Runs {
         }
         let store_id = store_of(context, run.system_id).await?;
         let mut tx = context.store.begin().await?;
+        if let Some(push) = wish.push
+            && !member_syncs::ask_for_push(&mut tx, push.member).await?
+        {
+            return Err(not_retryable("the member of this push is gone"));
+        }
         let enqueued = enqueue::enqueue(context, &mut tx, &wish).await?;
+        let retry = enqueued.run().unwrap_or(run.id);
         let id = run.id.to_string();
+        let detail = json!({ "retry": retry.to_string() }).to_string();
         let mut entry = caller.audit("run.retry", "run", &id);
         entry.store_id = store_id.as_deref();
+        entry.detail = Some(&detail);
         audit_logs::insert(&mut tx, context.clock(), entry).await?;
         tx.commit().await?;
         enqueue::ring(context, wish.kind.lane(wish.trigger), &[enqueued]).await;
-        let retry = enqueued.run().unwrap_or(run.id);
         Ok(Answer(RunAnswer::new(&sync_logs::get(&context.store, retry).await?)))
     }
 }
@@ -306,10 +324,13 @@ async fn visible(context: &Context, caller: &Caller, id: Uuid) -> Result<Run, Pr
     if seen { Ok(run) } else { Err(missing()) }
 }
 
+fn not_retryable(detail: impl Into<String>) -> Problem {
+    Problem::conflict("not_retryable", detail)
+}
+
 /// The wish that repeats a run: the same stream with the same parameters, now.
 fn retry_wish(run: &Run, caller: &Caller) -> Result<Wish, Problem> {
-    let not_retryable = |detail: String| Problem::conflict("not_retryable", detail);
-    let (Some(kind @ (Kind::ConnectionTest | Kind::Pull)), Some(system)) =
+    let (Some(kind @ (Kind::ConnectionTest | Kind::Pull | Kind::PushMember)), Some(system)) =
         (Kind::parse(&run.kind), run.system_id)
     else {
         return Err(not_retryable(format!("a run of kind `{}` is not repeated by hand", run.kind)));
@@ -320,6 +341,11 @@ fn retry_wish(run: &Run, caller: &Caller) -> Result<Wish, Problem> {
             run.status
         );
         return Err(not_retryable(detail));
+    }
+    if kind == Kind::PushMember {
+        let member = push_member::member_of(run).ok_or_else(|| not_retryable("the run names no member"))?;
+        let wish = Wish::push(system, member, Trigger::Manual, Some(caller.user_id));
+        return Ok(Wish { retry_of: Some(run.id), ..wish });
     }
     let parameters: PullParameters = match run.parameters.as_deref() {
         None => PullParameters::default(),

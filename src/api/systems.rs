@@ -8,10 +8,13 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::types::ToJSON as _;
 use uuid::Uuid;
-use zhilian_sync_jobs::Context;
+use zhilian_sync_jobs::context::seconds;
+use zhilian_sync_jobs::{Context, Kind};
 use zhilian_sync_store::events::EventKind;
 use zhilian_sync_store::external_systems::{self, ExternalSystem, Filter, SystemChange};
-use zhilian_sync_store::{SystemId, SystemStatus, SystemType, Tx, audit_logs, sync_logs, webhook_events};
+use zhilian_sync_store::{
+    SystemId, SystemStatus, SystemType, Tx, audit_logs, member_syncs, sync_logs, webhook_events,
+};
 
 use super::Tag;
 use super::access::in_scope;
@@ -179,8 +182,9 @@ impl Systems {
         let system = visible(context, &caller, system_id.0).await?;
         let now = context.clock().now();
         let mut tx = context.store.begin().await?;
-        // Events before runs, and both before the system, as whoever applies events locks them.
+        // Events before members before runs, and all before the system: the order in which everybody takes them.
         webhook_events::bury_of_system(&mut tx, system.id, now).await?;
+        member_syncs::fail_pushes(&mut tx, system.id, "the system was deleted").await?;
         let runs = sync_logs::cancel_all_of(&mut tx, system.id, "the system was deleted", now).await?;
         for run in &runs {
             sync_logs::tell(&mut tx, context.clock(), EventKind::RunEnded, run, run.counts()).await?;
@@ -194,7 +198,8 @@ impl Systems {
 
     /// Pause a system
     ///
-    /// Nothing is synchronised by schedule until it is resumed; tests and manual runs still work.
+    /// Nothing is synchronised by schedule until it is resumed, and members wait to be pushed; tests and manual
+    /// runs still work.
     #[oai(
         path = "/integrations/systems/:system_id/pause",
         method = "post",
@@ -285,7 +290,13 @@ impl Systems {
     ) -> Result<SystemAnswer, Problem> {
         let context = self.0.context();
         let mut tx = context.store.begin().await?;
-        external_systems::save(&mut tx, &system, change.status, context.clock().now()).await?;
+        let now = context.clock().now();
+        if change.action == "system.resume" {
+            // Pushes have waited for this; runs before systems, as everywhere.
+            let deadline_at = now + seconds(context.engine.run_deadline_secs);
+            sync_logs::release(&mut tx, system.id, Kind::PushMember.as_str(), now, deadline_at).await?;
+        }
+        external_systems::save(&mut tx, &system, change.status, now).await?;
         let system = ExternalSystem { status: change.status.unwrap_or(system.status), ..system };
         let detail = changes(Some(change.before), &system).into_detail();
         audit(&mut tx, context, caller, change.action, &system, detail.as_deref()).await?;

@@ -157,7 +157,9 @@ impl Tokens {
         let store = self.0.store();
         let mut tx = store.begin().await?;
         if let Some(revoked) = api_tokens::revoke(&mut tx, store.clock(), row.id).await? {
-            self.audit(&mut tx, &caller, "token.revoke", &revoked, Changes::default()).await?;
+            let shown = |row: &ApiToken| TokenAnswer::new(row).to_json().unwrap_or_default();
+            let changes = Changes::between(&shown(&row), &shown(&revoked), &["revoked_at"]);
+            self.audit(&mut tx, &caller, "token.revoke", &revoked, changes).await?;
         }
         tx.commit().await?;
         Ok(Success::answer(format!("the token `{}` is revoked", row.name)))

@@ -140,7 +140,7 @@ impl Users {
         let username = users::check_username(&username.0)
             .map_err(|detail| Problem::invalid_field("username", detail))?;
         let store_id = own_store(&caller, store_id.map(|text| text.0))?;
-        let password_hash = auth::hash_new(checked("password", password)?).await?;
+        let password_hash = auth::hash_new(self.0.gate(), checked("password", password)?).await?;
         let store = self.0.store();
         let mut tx = store.begin().await?;
         let new = NewUser {
@@ -182,7 +182,8 @@ impl Users {
         }
         match store_id {
             MaybeUndefined::Undefined => {}
-            MaybeUndefined::Null => wanted.store_id = own_store(&caller, None)?,
+            MaybeUndefined::Null if caller.scope().is_some() => return Err(no_other_store(&caller)),
+            MaybeUndefined::Null => wanted.store_id = None,
             MaybeUndefined::Value(store_id) => wanted.store_id = own_store(&caller, Some(store_id.0))?,
         }
         if let Some(active) = active {
@@ -220,7 +221,7 @@ impl Users {
     ) -> Result<Found<Success>, Problem> {
         let user = self.visible(&caller, user_id.0).await?;
         let password = checked("password", body.value.password)?;
-        let hash = auth::hash_new(password).await?;
+        let hash = auth::hash_new(self.0.gate(), password).await?;
         let store = self.0.store();
         let mut tx = store.begin().await?;
         let ended = users::set_password(&mut tx, store.clock(), user.id, &hash).await?;
@@ -332,9 +333,12 @@ pub(super) fn own_store(caller: &Caller, wanted: Option<String>) -> Result<Optio
     match caller.scope() {
         None => Ok(wanted),
         Some(own) if wanted.as_deref().is_none_or(|wanted| wanted == own) => Ok(Some(own.to_owned())),
-        Some(own) => {
-            let detail = format!("an admin of store `{own}` gives nobody another store");
-            Err(Problem::new(StatusCode::FORBIDDEN, "other_store", detail))
-        }
+        Some(_) => Err(no_other_store(caller)),
     }
+}
+
+fn no_other_store(caller: &Caller) -> Problem {
+    let own = caller.scope().unwrap_or_default();
+    let detail = format!("an admin of store `{own}` gives nobody another store, nor the whole chain");
+    Problem::new(StatusCode::FORBIDDEN, "other_store", detail)
 }

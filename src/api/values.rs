@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, TimeZone, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, SecondsFormat, TimeZone, Utc};
 use chrono_tz::Tz;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type};
@@ -28,8 +28,9 @@ const SECRET_CHARS_MAX: usize = 16_384;
 const NOT_BLANK: &str = r"^[^\x00]*[^\s\x00][^\x00]*$";
 /// The years of a time that is accepted, for the document: both databases hold these, and so does every client.
 const YEARS: &str = r"^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-";
-/// A time without a zone, for the document. Days that few months have are left to the reader.
-const WALL_TIME: &str = r"^(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
+/// A time without a zone, for the document: its instant is among those years wherever the system is. Days that
+/// few months have are left to the reader.
+const WALL_TIME: &str = r"^(197[1-9]|19[89][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
 
 /// What poem-openapi wants to know of a type that is written inline.
 macro_rules! inline_type {
@@ -278,9 +279,11 @@ impl ParseFromJSON for LocalTime {
         match value {
             Some(Value::String(text)) => Self::parse(&text)
                 .filter(|time| {
-                    let at = time.in_zone(Tz::UTC);
-                    // Both databases hold these, and so does every client.
-                    (1970..=9998).contains(&chrono::Datelike::year(&at))
+                    // Both databases hold these, and so does every client: a wall time in every zone.
+                    match time {
+                        Self::Instant(at) => (1970..=9998).contains(&at.year()),
+                        Self::Wall(wall) => (1971..=9997).contains(&wall.year()),
+                    }
                 })
                 .ok_or_else(|| {
                     ParseError::custom("is not a time; expected `2024-02-15T10:00:00` or with a zone")
@@ -518,6 +521,13 @@ mod tests {
         assert_eq!(at("2024-02-15T10:00:00Z").as_deref(), Some("2024-02-15T10:00:00+00:00"));
         assert_eq!(at("2024-02-15").as_deref(), Some("2024-02-14T16:00:00+00:00"));
         assert_eq!(at("yesterday"), None);
+        // Further east than UTC the first day of 1970 begins in 1969.
+        let taken = |text: &str| LocalTime::parse_from_json(Some(json!(text))).is_ok();
+        assert_eq!(
+            ["1970-01-01T00:00:00Z", "1970-12-31T23:59:59", "1971-01-01", "9997-12-31", "9998-01-01"]
+                .map(taken),
+            [true, false, true, true, false]
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ mod list;
 mod ours;
 
 pub use list::{Filter, PAGE_MAX, find_by_member_id, get, list};
-pub use ours::{OurMember, Pushed, ask_for_push, fail_push, fail_pushes, finish_push, hand_in};
+pub use ours::{OurMember, Pushed, ask_for_push, fail_push, fail_pushes, finish_push, hand_in, lock};
 
 #[cfg(feature = "testing")]
 pub(crate) const STATEMENTS: [&[(&str, &str)]; 2] = [list::STATEMENTS, ours::STATEMENTS];

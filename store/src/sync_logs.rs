@@ -34,7 +34,7 @@ pub use claim::{Claim, claim, fence, progress};
 pub use due::{
     Ring, due_to_ring, exhausted, expire_leases, fail_exhausted, forget_rings, mark_rung, purge, unring,
 };
-pub use enqueue::{Active, NewRun, ask_again, find_active, hurry, insert};
+pub use enqueue::{Active, NewRun, ask_again, find_active, hurry, insert, release};
 pub use finish::{AttemptError, Ending, cancel, cancel_all_of, finish, give_back, retry};
 pub use list::{Filter, Tally, list, slots, tally};
 pub use minute::{APPLY_WEBHOOKS, LogMinute, log_minute, minute_id};
@@ -167,6 +167,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("sync_logs::enqueue::INSERT", enqueue::INSERT),
     ("sync_logs::enqueue::FIND_ACTIVE", enqueue::FIND_ACTIVE),
     ("sync_logs::enqueue::HURRY", enqueue::HURRY),
+    ("sync_logs::enqueue::RELEASE", enqueue::RELEASE),
     ("sync_logs::enqueue::ASK_AGAIN", enqueue::ASK_AGAIN),
     ("sync_logs::claim::CLAIM", claim::CLAIM),
     ("sync_logs::claim::FENCE", claim::FENCE),

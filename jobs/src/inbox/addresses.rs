@@ -91,7 +91,8 @@ impl Addresses {
 }
 
 /// The address as one sender has it: whoever has an IPv6 address has a whole /64 of them.
-fn whole(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn whole(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
         canonical @ IpAddr::V4(_) => canonical,

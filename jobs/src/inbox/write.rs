@@ -149,7 +149,7 @@ fn end_of(ctx: &Context, event: &WebhookEvent, planned: &Planned, now: DateTime<
 /// | `Retry` of what passes | as above; instead of dead, every `engine.retry_max_secs` until patience is over | given back |
 /// | `Unauthorized` | pending after the cool-down, dead when patience is over; the system goes to `error` | given back |
 /// | `GiveUp` | dead | spent |
-/// | `Snooze`, `Yield` | pending | given back |
+/// | `Snooze`, `Hold`, `Yield` | pending | given back |
 /// | `Lost` | untouched | – |
 fn failed(ctx: &Context, event: &WebhookEvent, fault: &Fault, now: DateTime<Utc>) -> Option<End> {
     let Fault { action, code, message, passes } = fault.clone();
@@ -157,7 +157,7 @@ fn failed(ctx: &Context, event: &WebhookEvent, fault: &Fault, now: DateTime<Utc>
         Action::Lost => return None,
         Action::Yield => End::GiveBack { run_at: now },
         Action::Snooze(delay) if passes => End::PutOff { run_at: later(now, delay), code, message },
-        Action::Snooze(delay) => End::GiveBack { run_at: later(now, delay) },
+        Action::Snooze(delay) | Action::Hold(delay) => End::GiveBack { run_at: later(now, delay) },
         Action::Retry { after } => retry(ctx, event, fault, after.unwrap_or_default(), now),
         Action::Unauthorized if !patience_is_over(ctx, event, now) => {
             // Asking more often would only lock the account. New credentials hurry it.

@@ -4,22 +4,37 @@
 //! meanwhile, or of what another run has pushed, does nothing. What was changed while it was under way stays
 //! pending and is pushed once more, because whoever changed it asked for that. A worker that dies between the
 //! vendor's answer and our row leaves the row pending: the member is told again, never forgotten.
+//!
+//! Whoever writes both a member and its run takes the member first, as clients do who change a member and
+//! then ask for its push; otherwise the two could wait for each other.
+//!
+//! While its system is paused a push waits; one that a person asks for goes out all the same.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use zhilian_sync_store::member_syncs::{self, MemberSync, Pushed};
 use zhilian_sync_store::sync_logs::{self, Counts, Run};
-use zhilian_sync_store::{StoreError, SyncStatus, Tx, money};
+use zhilian_sync_store::{Lane, StoreError, SyncStatus, Trigger, Tx, money};
 
 use crate::context::Context;
 use crate::enqueue::PushParameters;
-use crate::outcome::JobError;
+use crate::kinds::Kind;
+use crate::outcome::{Action, JobError};
 use crate::worker::{Attempt, Done};
 
+/// A push of a paused system looks again so often; resuming it hurries them all.
+const PAUSED_WAIT: Duration = Duration::from_mins(10);
 const DONE: Done = Done { status: SyncStatus::Success };
 
 pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, JobError> {
     let system = super::pull::system_of(ctx, attempt).await?;
+    // A run that a person has hurried is in another lane.
+    if system.paused && attempt.run.trigger == Trigger::Push && attempt.run.lane != Lane::Interactive {
+        let message = format!("`{}` is paused; the member is pushed when it is resumed", system.name);
+        return Err(JobError::new(Action::Hold(PAUSED_WAIT), "system_paused", message));
+    }
     let id = member_of(&attempt.run)
         .ok_or_else(|| JobError::give_up("no_member", "the run names no member; it cannot be carried out"))?;
     let member = member_syncs::get(&ctx.store, id).await?;
@@ -28,7 +43,9 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     }
     let connection = ctx.connect(&system)?;
     let answer = attempt.interruptible(connection.push_member(&shown(&member))).await?;
-    let mut tx = attempt.begin().await?;
+    let mut tx = ctx.store.begin().await?;
+    member_syncs::lock(&mut tx, id).await?;
+    attempt.fence(&mut tx).await?;
     let pushed = Pushed { id, content_hash: &member.content_hash };
     let name = answer.external_id.as_deref();
     let in_step = member_syncs::finish_push(&mut tx, pushed, name, ctx.clock().now()).await?;
@@ -41,15 +58,30 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     Ok(DONE)
 }
 
-/// Writes on the member that its push failed and is not tried again, in the transaction that ends the run.
-pub(crate) async fn failed(tx: &mut Tx, run: &Run) -> Result<(), StoreError> {
-    let Some(id) = member_of(run) else { return Ok(()) };
-    member_syncs::fail_push(tx, id, run.error_message.as_deref().unwrap_or("the push failed")).await
+fn is_push(run: &Run) -> bool {
+    Kind::parse(&run.kind) == Some(Kind::PushMember)
 }
 
-fn member_of(run: &Run) -> Option<Uuid> {
+/// Which member a push tells the vendor of.
+#[must_use]
+pub fn member_of(run: &Run) -> Option<Uuid> {
     let parameters: PushParameters = serde_json::from_str(run.parameters.as_deref()?).ok()?;
     Some(parameters.member)
+}
+
+/// Takes the member of a push, before the run itself is written.
+pub async fn lock(tx: &mut Tx, run: &Run) -> Result<(), StoreError> {
+    match member_of(run).filter(|_| is_push(run)) {
+        Some(id) => member_syncs::lock(tx, id).await,
+        None => Ok(()),
+    }
+}
+
+/// Writes on the member that its push ended without success and is not tried again, in the transaction that
+/// ends the run.
+pub async fn failed(tx: &mut Tx, run: &Run) -> Result<(), StoreError> {
+    let Some(id) = member_of(run).filter(|_| is_push(run)) else { return Ok(()) };
+    member_syncs::fail_push(tx, id, run.error_message.as_deref().unwrap_or("the push failed")).await
 }
 
 /// What a manifest may send of a member: `{member.<name>}`. What is not known is not there.

@@ -46,6 +46,7 @@ fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy
         Action::GiveUp => fail(false),
         Action::Unauthorized => fail(true),
         Action::Yield => Decision::GiveBack { run_at: now },
+        Action::Hold(delay) => Decision::GiveBack { run_at: later(now, delay) },
         Action::Snooze(delay) => {
             let run_at = later(now, delay);
             if run.deadline_at.is_some_and(|deadline| run_at > deadline) {
@@ -126,6 +127,7 @@ async fn write(
         error_details: details.as_deref().or(run.error_details.as_deref()),
     };
     let mut tx = ctx.store.begin().await?;
+    push_member::lock(&mut tx, run).await?;
     let mut again = None;
     match decision {
         Decision::Nothing => {}
@@ -164,7 +166,7 @@ pub(crate) async fn system_hears(
     // Credentials that the vendor refuses are refused whatever the job.
     let heard = unauthorized || kind.is_none_or(Kind::asks_the_vendor);
     let member_waits = run.again && !unauthorized;
-    if kind == Some(Kind::PushMember) && run.status == SyncStatus::Failed && !member_waits {
+    if run.status == SyncStatus::Failed && !member_waits {
         push_member::failed(tx, run).await?;
     }
     if let Some(system) = run.system_id.filter(|_| heard) {
@@ -231,7 +233,7 @@ async fn repeat(
 
 /// Every attempt's error so far with this one, as JSON; `None` where nothing failed.
 fn attempt_errors(run: &Run, error: &JobError, now: DateTime<Utc>) -> Option<String> {
-    if matches!(error.action, Action::Yield | Action::Lost) {
+    if matches!(error.action, Action::Hold(_) | Action::Yield | Action::Lost) {
         return None;
     }
     let mut errors = run.attempt_errors();
@@ -255,7 +257,7 @@ fn log(run: &Run, result: &Result<Done, JobError>) {
         Err(error) => {
             let cause = error.source.as_ref().map(tracing::field::display);
             match error.action {
-                Action::Yield | Action::Snooze(_) => {
+                Action::Yield | Action::Hold(_) | Action::Snooze(_) => {
                     tracing::info!(run.code = error.code, "run goes on later: {}", error.message);
                 }
                 Action::Lost => tracing::info!(run.code = error.code, "run is not ours any more"),

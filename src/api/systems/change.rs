@@ -16,7 +16,8 @@ use crate::api::caller::Caller;
 use crate::api::problem::{FieldError, Problem};
 use crate::api::values::{Choice, Fields, Flag, Named, SecretText, Text, Whole};
 
-type Interval = Whole<10, 31_536_000>;
+/// Seconds between two runs of a system.
+pub(super) type Interval = Whole<10, 31_536_000>;
 type Url2000 = Text<2000>;
 
 request_body! {

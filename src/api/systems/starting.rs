@@ -1,5 +1,6 @@
 //! A manual synchronisation: one run for each stream, all in one transaction.
 
+use serde_json::json;
 use zhilian_sync_jobs::enqueue::{self, PullParameters, Wish};
 use zhilian_sync_jobs::{Context, Kind};
 use zhilian_sync_store::external_systems::ExternalSystem;
@@ -36,6 +37,7 @@ pub(super) async fn start(
     }
     let trigger = parameters.trigger();
     let mut tx = context.store.begin().await?;
+    let detail = json!({ "streams": &streams, "asked": &parameters }).to_string();
     let mut enqueued = Vec::new();
     for stream in &streams {
         let wish = Wish {
@@ -48,6 +50,7 @@ pub(super) async fn start(
     let id = system.id.to_string();
     let mut entry = caller.audit("system.sync", "system", &id);
     entry.store_id = system.store_id.as_deref();
+    entry.detail = Some(&detail);
     audit_logs::insert(&mut tx, context.clock(), entry).await?;
     tx.commit().await?;
     enqueue::ring(context, Kind::Pull.lane(trigger), &enqueued).await;

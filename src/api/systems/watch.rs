@@ -18,6 +18,7 @@ use super::super::caller::Caller;
 use super::super::page::{Page, Wanted};
 use super::super::problem::Problem;
 use super::super::values::{Choice, Money, Text, Time, Whole};
+use super::change::Interval;
 use super::visible;
 use crate::app::App;
 
@@ -35,7 +36,7 @@ request_body! {
     /// A schedule to be tried out: an interval or a cron expression.
     refuses_unknown pub struct ScheduleRequest {
         /// Seconds between two runs.
-        sync_interval: Option<Whole<1, 31_622_400>>,
+        sync_interval: Option<Interval>,
         /// Five fields, or six with seconds; weekdays by name.
         sync_cron: Option<Text<256>>,
         /// The IANA zone of its times; `Asia/Shanghai` where absent.

@@ -77,7 +77,8 @@ pub(super) async fn one(app: &App, caller: &Caller, id: Uuid, forced: bool) -> R
         };
         return Err(Problem::conflict("not_replayable", detail));
     }
-    let detail = json!({"forced": forced}).to_string();
+    let state = json!({"from": event.state.as_str(), "to": WebhookState::Pending.as_str()});
+    let detail = json!({"forced": forced, "changes": {"state": state}}).to_string();
     audit(&mut tx, context, caller, "webhook_event.replay", (&event, &system), Some(&detail)).await?;
     tx.commit().await?;
     if let Some(inbox) = app.inbox() {
@@ -142,15 +143,18 @@ pub(super) async fn release(app: &App, caller: &Caller, id: Uuid) -> Result<Rele
     let inbox = app.inbox().ok_or_else(Problem::internal)?;
     let (event, system) = alive(context, caller, id).await?;
     let mut tx = context.store.begin().await?;
-    match inbox.release(&mut tx, event.id).await? {
-        Released::Pending | Released::Duplicate => {}
+    let state = match inbox.release(&mut tx, event.id).await? {
+        Released::Pending => WebhookState::Pending,
+        Released::Duplicate => WebhookState::Duplicate,
         Released::NotQuarantined => {
             let detail = format!("the event is `{}`; only a quarantined one is released", event.state);
             return Err(Problem::conflict("not_quarantined", detail));
         }
         Released::Unknown => return Err(Problem::not_found(format_args!("webhook event `{id}`"))),
-    }
-    audit(&mut tx, context, caller, "webhook_event.release", (&event, &system), None).await?;
+    };
+    let detail =
+        json!({"changes": {"state": {"from": event.state.as_str(), "to": state.as_str()}}}).to_string();
+    audit(&mut tx, context, caller, "webhook_event.release", (&event, &system), Some(&detail)).await?;
     tx.commit().await?;
     inbox.ring();
     Ok(ReleasedAnswer { event: answer(context, &event).await? })

@@ -78,7 +78,9 @@ pub(super) async fn rotate(
         (made.clone(), Some(made))
     };
     replace(context, &mut system, secret, now, now + TimeDelta::hours(hours))?;
-    let detail = json!({"made_here": shown.is_some(), "overlap_hours": hours}).to_string();
+    let changes = json!({"webhook_secret": "changed"});
+    let detail =
+        json!({"made_here": shown.is_some(), "overlap_hours": hours, "changes": changes}).to_string();
     let mut tx = context.store.begin().await?;
     external_systems::save(&mut tx, &system, None, now).await?;
     systems::audit(&mut tx, context, caller, "system.webhook_secret", &system, Some(&detail)).await?;

@@ -39,6 +39,7 @@ const SAVE: &str = "
         updated_at = excluded.updated_at, deleted_at = excluded.deleted_at, origin = excluded.origin,
         push_error = NULL";
 const CLAIM: &str = "UPDATE member_syncs SET origin = 'ours' WHERE id IN (";
+const LOCK_ONE: &str = "SELECT id FROM member_syncs WHERE id = $1 FOR NO KEY UPDATE";
 const ASK: &str = "
     UPDATE member_syncs SET sync_status = 'pending', push_error = NULL WHERE id = $1 AND deleted_at IS NULL";
 const FINISH: &str = "
@@ -279,6 +280,18 @@ async fn claim(tx: &mut Tx, ids: &[Uuid]) -> Result<(), StoreError> {
         query.push(")");
         query.build().persistent(false).execute(ex).await.map(drop)
     })?)
+}
+
+/// Takes a member's row until the transaction's end. Whoever writes a member and a run takes the member first.
+pub async fn lock(tx: &mut Tx, id: Uuid) -> Result<(), StoreError> {
+    match tx {
+        Tx::Postgres(tx) => {
+            sqlx::query(LOCK_ONE).bind(id).execute(&mut **tx).await?;
+        }
+        // There is one writer.
+        Tx::Sqlite(_) => {}
+    }
+    Ok(())
 }
 
 /// Has a member pushed once more; `false` if it is gone.

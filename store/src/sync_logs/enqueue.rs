@@ -117,6 +117,28 @@ pub async fn hurry(tx: &mut Tx, id: RunId, lane: Lane, now: DateTime<Utc>) -> Re
     Ok(affected == 1)
 }
 
+pub(crate) const RELEASE: &str = "UPDATE sync_logs SET run_at = $3, deadline_at = $4, rung_at = NULL, updated_at = $3 \
+    WHERE id IN (SELECT id FROM sync_logs WHERE system_id = $1 AND kind = $2 AND status = 'pending' ORDER BY id)";
+
+/// Makes the runs of a kind that wait for their system due now, with a new deadline; the scheduler rings for
+/// them. How many there were.
+pub async fn release(
+    tx: &mut Tx,
+    system: SystemId,
+    kind: &str,
+    now: DateTime<Utc>,
+    deadline_at: DateTime<Utc>,
+) -> Result<u64, StoreError> {
+    Ok(on_tx!(tx, |ex| sqlx::query(RELEASE)
+        .bind(system)
+        .bind(kind.to_owned())
+        .bind(now)
+        .bind(deadline_at)
+        .execute(ex)
+        .await
+        .map(|done| done.rows_affected()))?)
+}
+
 pub(crate) const ASK_AGAIN: &str = "UPDATE sync_logs SET again = TRUE, updated_at = $2 \
     WHERE id = $1 AND status IN ('pending', 'syncing')";
 
