@@ -163,7 +163,9 @@ async fn an_event_is_applied_again_when_somebody_asks_for_it() {
             app.advance(TimeDelta::seconds(1));
         }
         let done = audited(&app, "webhook_event.replay").await;
-        assert_eq!(done, [(first.clone(), json!({"forced": true})), (first, json!({"forced": false}))]);
+        let changes = json!({"state": {"from": "applied", "to": "pending"}});
+        let detail = |forced: bool| json!({"forced": forced, "changes": changes});
+        assert_eq!(done, [(first.clone(), detail(true)), (first, detail(false))]);
     }
 }
 
@@ -300,7 +302,8 @@ async fn an_admin_may_accept_what_nobody_can_verify() {
           "type": "/problems/not_quarantined"
         }
         "#));
-        assert_eq!(audited(&app, "webhook_event.release").await, [(event, Value::Null)]);
+        let changes = json!({"changes": {"state": {"from": "quarantined", "to": "pending"}}});
+        assert_eq!(audited(&app, "webhook_event.release").await, [(event, changes)]);
     }
 }
 

@@ -59,8 +59,9 @@ async fn former_secrets_count_until_their_end() {
         app.drain().await;
         let changes: Vec<Value> =
             audited(&app, "system.webhook_secret").await.into_iter().map(|(_, detail)| detail).collect();
-        assert_eq!(changes[0], json!({"made_here": false, "overlap_hours": 24}));
-        assert_eq!(changes[1], json!({"made_here": true, "overlap_hours": 2}));
+        let secret = json!({"webhook_secret": "changed"});
+        assert_eq!(changes[0], json!({"made_here": false, "overlap_hours": 24, "changes": secret}));
+        assert_eq!(changes[1], json!({"made_here": true, "overlap_hours": 2, "changes": secret}));
     }
 }
 

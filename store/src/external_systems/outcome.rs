@@ -15,7 +15,7 @@ pub(crate) const RECORD_SUCCESS: &str = "UPDATE external_systems SET last_sync_a
     ELSE status END, next_sync_at = CASE WHEN status = 'error' THEN NULL ELSE next_sync_at END WHERE id = $1 RETURNING status";
 pub(crate) const RECORD_FAILURE: &str = "UPDATE external_systems SET last_sync_at = $2, last_sync_status = $3, \
     last_error = $4, consecutive_failures = consecutive_failures + 1, \
-    status = CASE WHEN status = 'active' AND ($5 OR consecutive_failures + 1 >= $6) THEN 'error' ELSE status END, \
+    status = CASE WHEN $5 OR (status = 'active' AND consecutive_failures + 1 >= $6) THEN 'error' ELSE status END, \
     next_sync_at = CASE WHEN next_sync_at IS NOT NULL AND ($5 OR status = 'error' OR consecutive_failures + 1 >= $6) \
     AND next_sync_at < $7 THEN $7 ELSE next_sync_at END WHERE id = $1 RETURNING status";
 
@@ -37,7 +37,7 @@ pub enum Health<'a> {
     Failing {
         /// For a person.
         error: &'a str,
-        /// The vendor refuses the credentials: an active system is in error at once.
+        /// The vendor refuses the credentials: error at once, as the seed's failed test has it.
         unauthorized: bool,
         /// So many failures in a row put an active system into error.
         breaker_failures: i64,
