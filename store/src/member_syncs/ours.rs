@@ -143,7 +143,7 @@ enum Verdict {
     Kept,
     /// The same is there already, told by the vendor; from now on it is ours.
     Claimed(Uuid),
-    Changed(MemberSync),
+    Changed(Box<MemberSync>),
 }
 
 impl OurRow {
@@ -162,7 +162,7 @@ impl OurRow {
         let same =
             row.content_hash == there.hash_content() && row.external_member_id == there.external_member_id;
         if !same {
-            return Verdict::Changed(row);
+            return Verdict::Changed(Box::new(row));
         }
         // Nothing is new, but whose word it is may be: by this rule the vendor may not change it any more.
         let claimed = self.rule == MemberConflict::Ours && there.origin == MemberOrigin::Vendor;
@@ -211,7 +211,7 @@ impl RecordTable for OurTable {
             match our.verdict(there) {
                 Verdict::Kept => {}
                 Verdict::Claimed(id) => claimed.push(id),
-                Verdict::Changed(row) => saved.push(row),
+                Verdict::Changed(row) => saved.push(*row),
             }
         }
         if !saved.is_empty() {
