@@ -54,6 +54,11 @@ impl Bench {
         Self { vendors, settings, store, folder }
     }
 
+    /// The time of every call.
+    pub(crate) fn clock(&self) -> &Clock {
+        self.store.clock()
+    }
+
     pub(crate) fn spec(&self, provider: &str, endpoint: &str, config: &Value) -> ConnectionSpec {
         let config = config.as_object().unwrap().clone();
         let manifest =
