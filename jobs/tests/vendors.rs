@@ -24,6 +24,8 @@ mod server;
 mod support;
 #[path = "vendors/thin.rs"]
 mod thin;
+#[path = "vendors/tokens.rs"]
+mod tokens;
 #[path = "vendors/webhook_rules.rs"]
 mod webhook_rules;
 #[path = "vendors/webhooks.rs"]
