@@ -12,6 +12,7 @@ mod manifest;
 mod client;
 mod guard;
 mod redact;
+mod signing;
 
 mod paging;
 mod template;

@@ -14,6 +14,8 @@ mod handshakes;
 mod pages;
 #[path = "vendors/recorded.rs"]
 mod recorded;
+#[path = "vendors/request_vectors.rs"]
+mod request_vectors;
 #[path = "vendors/routes.rs"]
 mod routes;
 #[path = "vendors/server.rs"]
@@ -22,6 +24,8 @@ mod server;
 mod support;
 #[path = "vendors/thin.rs"]
 mod thin;
+#[path = "vendors/tokens.rs"]
+mod tokens;
 #[path = "vendors/webhook_rules.rs"]
 mod webhook_rules;
 #[path = "vendors/webhooks.rs"]

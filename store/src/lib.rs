@@ -34,6 +34,7 @@ pub mod sync_failures;
 
 pub mod events;
 pub mod rate_budgets;
+pub mod vendor_tokens;
 
 pub mod api_tokens;
 pub mod audit_logs;
@@ -74,6 +75,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         sync_failures::STATEMENTS,
         events::STATEMENTS,
         rate_budgets::STATEMENTS,
+        vendor_tokens::STATEMENTS,
         api_tokens::STATEMENTS,
         audit_logs::STATEMENTS,
         idempotency_keys::STATEMENTS,

@@ -119,6 +119,34 @@ pub async fn refuse_poison(store: &Store, table: &str, column: &str) {
     }
 }
 
+/// Makes the database refuse bytes other than none in a column of rows that are changed.
+pub async fn refuse_filled(store: &Store, table: &str, column: &str) {
+    match store.pool() {
+        Pool::Postgres(pool) => {
+            let check =
+                format!("ALTER TABLE {table} ADD CONSTRAINT filled CHECK (octet_length({column}) = 0)");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(check)).execute(pool).await.expect("the check is made");
+        }
+        Pool::Sqlite { write, .. } => {
+            let trigger = format!(
+                "CREATE TRIGGER filled BEFORE UPDATE ON {table} WHEN length(NEW.{column}) > 0 \
+                 BEGIN SELECT RAISE(ABORT, 'filled'); END"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(write).await.expect("the trigger is made");
+        }
+    }
+}
+
+/// Every text of a column, in order.
+pub async fn texts(store: &Store, table: &str, column: &str) -> Vec<String> {
+    let select = sqlx::AssertSqlSafe(format!("SELECT {column} FROM {table} ORDER BY {column}"));
+    match store.pool() {
+        Pool::Postgres(pool) => sqlx::query_scalar(select).fetch_all(pool).await,
+        Pool::Sqlite { read, .. } => sqlx::query_scalar(select).fetch_all(read).await,
+    }
+    .expect("the column is there")
+}
+
 /// Calls a table by another name, so that every statement about it fails until it is called as before.
 pub async fn rename_table(store: &Store, from: &str, to: &str) {
     let rename = sqlx::AssertSqlSafe(format!("ALTER TABLE {from} RENAME TO {to}"));

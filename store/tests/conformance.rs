@@ -27,6 +27,7 @@ mod conformance {
     pub(crate) mod sync_failures;
     pub(crate) mod sync_logs;
     pub(crate) mod users;
+    pub(crate) mod vendor_tokens;
     pub(crate) mod webhook_claims;
     pub(crate) mod webhook_events;
 }
@@ -139,6 +140,13 @@ on_both! {
         a_blocked_budget_makes_everybody_wait,
         several_budgets_are_spent_together_or_not_at_all,
         a_budget_that_is_whole_again_leaves_no_row,
+    }
+    vendor_tokens {
+        a_token_is_read_back_and_is_nowhere_in_clear,
+        one_of_many_has_the_turn,
+        a_turn_ends_with_the_token_or_without_it,
+        a_lease_that_ran_out_is_taken_over_and_its_holder_writes_nothing,
+        tokens_that_ended_long_ago_are_purged,
     }
     events {
         events_are_heard_in_order_after_a_position,

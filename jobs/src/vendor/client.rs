@@ -3,12 +3,14 @@
 //! [`Connection::probe`] the connection test's way to an answer that a person understands. What a
 //! failed call means for a run is decided in this module's `outcome` part and nowhere else.
 
+mod build;
 mod call;
 mod connect;
 mod fetch;
 mod outcome;
 mod probe;
 mod push;
+mod token;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use zhilian_sync_store::{Currency, Store, SystemId};
 
+use self::call::Call;
 use self::connect::{budget_owner, http_client, read_auth, read_config, read_endpoint};
 pub use self::probe::ProbeReport;
 
@@ -34,7 +37,7 @@ use super::manifest::{Manifest, ManifestErrors, PagingStyle, Stream};
 use super::mapping::{Mapped, Optional, Surroundings};
 use super::paging::{self, PageToken, Turned};
 use super::redact::Redactor;
-use super::template::{self, Slots};
+use super::template::Slots;
 use crate::outcome::JobError;
 use crate::settings::VendorSettings;
 
@@ -231,12 +234,9 @@ impl Connection {
 
     /// Asks for one page of a list.
     pub async fn fetch_page(&self, stream: &Stream, request: &PageRequest<'_>) -> Result<Page, JobError> {
-        let url = self.page_url(stream, request)?;
-        let slots = self.page_slots(stream, request);
-        let answer = self.call(&stream.request, &slots, &url).await?;
-        let success = stream.answer.success.as_ref().or(self.manifest.envelope.success.as_ref());
-        self.check_success(success, &answer)?;
+        let answer = self.call(&self.page_call(stream, request)?).await?;
         let call::Answer {
+            url,
             mut body,
             repeats_keys,
             link,
@@ -306,7 +306,7 @@ impl Connection {
         Slots { config: self.config.as_object(), credentials: Some(&self.credentials), ..slots }
     }
 
-    fn page_url(&self, stream: &Stream, request: &PageRequest<'_>) -> Result<Url, JobError> {
+    fn page_call<'a>(&'a self, stream: &'a Stream, request: &PageRequest<'a>) -> Result<Call<'a>, JobError> {
         if let Some(token) = request.next
             && !paging::fits(&stream.pagination, token)
         {
@@ -318,11 +318,13 @@ impl Connection {
                 ),
             ));
         }
+        let success = stream.answer.success.as_ref().or(self.manifest.envelope.success.as_ref());
+        let mut call = Call::new(&stream.request, self.page_slots(stream, request), success);
         if let Some(PageToken::Link(link)) = request.next {
-            return Ok(self.with_credentials(stream, paging::pinned(link, &self.endpoint)?));
+            call.link = Some(paging::pinned(link, &self.endpoint)?);
+            return Ok(call);
         }
-        let slots = self.page_slots(stream, request);
-        let mut url = self.url(&stream.request, &slots)?;
+        let slots = &call.slots;
         let pagination = &stream.pagination;
         let number = |slot: Option<u64>| slot.map(Value::from);
         let window = stream.window.as_ref();
@@ -334,12 +336,9 @@ impl Connection {
             (pagination.offset_param.as_ref(), number(slots.page_offset)),
             (pagination.cursor_param.as_ref(), slots.page_cursor.map(Value::from)),
         ];
-        for (name, value) in parameters {
-            if let (Some(name), Some(value)) = (name, value.as_ref().and_then(template::as_text)) {
-                url.query_pairs_mut().append_pair(name, &value);
-            }
-        }
-        Ok(url)
+        call.parameters =
+            parameters.into_iter().filter_map(|(name, value)| Some((name?.as_str(), value?))).collect();
+        Ok(call)
     }
 
     /// A vendor's link to a page as it may be kept: without the query parameters that hold secrets.
@@ -349,7 +348,12 @@ impl Connection {
             _ => return Ok(token),
         };
         if let (PageToken::Link(_), Ok(mut url)) = (&token, Url::parse(text)) {
-            let secret: Vec<&str> = stream.request.credential_parameters().map(|(name, _)| name).collect();
+            let common = &self.manifest.connection;
+            let ours = stream.request.query.iter().chain(&common.query).chain(&common.parameters);
+            let secret: Vec<&str> = ours
+                .filter(|(_, template)| build::holds_secret(template))
+                .map(|(name, _)| name.as_str())
+                .collect();
             let kept: Vec<(String, String)> =
                 url.query_pairs().into_owned().filter(|(name, _)| !secret.contains(&name.as_str())).collect();
             url.query_pairs_mut().clear().extend_pairs(kept);
@@ -360,19 +364,6 @@ impl Connection {
         let message =
             format!("the token that {} gives for the next page repeats a credential", self.manifest.title);
         Err(JobError::give_up("page_link_refused", message))
-    }
-
-    /// The link with those parameters again.
-    fn with_credentials(&self, stream: &Stream, mut url: Url) -> Url {
-        let slots = self.slots(Slots::default());
-        for (name, template) in stream.request.credential_parameters() {
-            if let Some(value) = template.text(&slots)
-                && !url.query_pairs().any(|(given, _)| given == name)
-            {
-                url.query_pairs_mut().append_pair(name, &value);
-            }
-        }
-        url
     }
 
     fn take_records(&self, stream: &Stream, body: &mut Value) -> Result<Vec<Value>, JobError> {

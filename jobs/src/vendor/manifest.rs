@@ -3,23 +3,30 @@
 //! of records needs is in `manifest/stream.rs`. A manifest is read and checked once, expressions and
 //! templates are compiled, and every mistake is told with file, key and fix.
 
+mod auth;
 pub(super) mod push;
 mod read;
 mod references;
 pub(super) mod section;
+pub(super) mod signing;
 pub(super) mod stream;
+pub(super) mod token;
 pub(super) mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chrono_tz::Tz;
 use zhilian_sync_store::SystemType;
 
 use self::push::PushSpec;
 use self::section::Problems;
 pub use self::section::{ManifestError, ManifestErrors};
+use self::signing::Signing;
+use self::stream::TimeFormat;
 pub(crate) use self::stream::{Pagination, PagingStyle, Request};
 pub use self::stream::{Stream, Target};
+use self::token::TokenSpec;
 use self::webhook::WebhookSpec;
 use super::expression::Expression;
 use super::path::Path;
@@ -48,13 +55,27 @@ pub struct Manifest {
     pub webhook: Option<Arc<WebhookSpec>>,
     /// How it is told of a member.
     pub(crate) push: Option<PushSpec>,
-    pub(crate) headers: Vec<(String, Template)>,
+    pub(crate) connection: Common,
+    pub(crate) signing: Option<Signing>,
     pub(crate) auth: Auth,
     pub(crate) limits: BTreeMap<String, Limit>,
     pub(crate) envelope: Envelope,
     pub(crate) failures: Vec<FailureRule>,
     pub(crate) messages: Messages,
     pub(crate) probe: Probe,
+}
+
+/// What all requests have in common.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) headers: Vec<(String, Template)>,
+    /// Always in the query.
+    pub(crate) query: Vec<(String, Template)>,
+    /// In the form of a request that has one, else in the query.
+    pub(crate) parameters: Vec<(String, Template)>,
+    /// How `{request.time}` is written; the zone is the system's where none is given.
+    pub(crate) clock: TimeFormat,
+    pub(crate) clock_zone: Option<Tz>,
 }
 
 /// One secret that a system gives.
@@ -102,9 +123,26 @@ pub enum ConfigKind {
 #[derive(Debug)]
 pub(crate) enum Auth {
     None,
-    Bearer { token: Template },
-    Header { header: String, value: Template },
-    Basic { username: Template, password: Option<Template> },
+    Bearer {
+        token: Template,
+    },
+    Header {
+        header: String,
+        value: Template,
+    },
+    Basic {
+        username: Template,
+        password: Option<Template>,
+    },
+    /// A token that the vendor gives and ends.
+    Token(Box<TokenSpec>),
+}
+
+impl Auth {
+    /// How a token is got, where the vendor gives one.
+    pub(crate) fn token(&self) -> Option<&TokenSpec> {
+        if let Self::Token(spec) = self { Some(spec) } else { None }
+    }
 }
 
 /// How fast a class of endpoints may be called.
@@ -136,6 +174,8 @@ pub(crate) enum FailureOutcome {
     Retry,
     GiveUp,
     Unauthorized,
+    /// The access token is not good any more: once more with a new one.
+    RefreshToken,
 }
 
 /// What to tell the person who set the system up.

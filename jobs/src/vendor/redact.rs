@@ -2,6 +2,7 @@
 //! a secret travels or a vendor repeats it. Names of headers and parameters cannot be relied on.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -19,22 +20,44 @@ const RECORD_SECRET_BYTES_MIN: usize = 12;
 /// Knows the forms of some secrets; prints none of them.
 #[derive(Debug, Clone, Default)]
 pub struct Redactor {
-    /// Longest first, so that no part of a longer form is left over.
-    forms: Vec<SecretString>,
+    /// Longest first, so that no part of a longer form is left over. Shared by all clones, because some secrets
+    /// come while a system is called: what was taken out here must not be left in there.
+    forms: Arc<RwLock<Vec<SecretString>>>,
 }
 
 impl Redactor {
     /// Knows these secrets, in every form.
     pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
-        let mut forms: Vec<String> = secrets
-            .into_iter()
-            .filter(|secret| secret.len() >= SECRET_BYTES_MIN)
-            .flat_map(forms_of)
-            .filter(|form| form.len() >= SECRET_BYTES_MIN)
-            .collect();
-        forms.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
-        forms.dedup();
-        Self { forms: forms.into_iter().map(SecretString::from).collect() }
+        let redactor = Self::default();
+        secrets.into_iter().for_each(|secret| redactor.learn(secret));
+        redactor
+    }
+
+    /// Knows one more secret.
+    pub(crate) fn learn(&self, secret: &str) {
+        let is_known = |forms: &[SecretString]| forms.iter().any(|form| form.expose_secret() == secret);
+        if secret.len() < SECRET_BYTES_MIN || is_known(&self.forms()) {
+            return;
+        }
+        let mut forms = self.forms.write().unwrap_or_else(PoisonError::into_inner);
+        let long = forms_of(secret).into_iter().filter(|form| form.len() >= SECRET_BYTES_MIN);
+        forms.extend(long.map(SecretString::from));
+        forms.sort_by(|one, other| {
+            let (one, other) = (one.expose_secret(), other.expose_secret());
+            other.len().cmp(&one.len()).then_with(|| one.cmp(other))
+        });
+        forms.dedup_by(|one, other| one.expose_secret() == other.expose_secret());
+    }
+
+    /// Knows one more secret, if it is long enough to be taken out of records.
+    pub(crate) fn learn_for_records(&self, secret: &str) {
+        if secret.len() >= RECORD_SECRET_BYTES_MIN {
+            self.learn(secret);
+        }
+    }
+
+    fn forms(&self) -> RwLockReadGuard<'_, Vec<SecretString>> {
+        self.forms.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for records, with the secrets that are long enough.
@@ -46,13 +69,13 @@ impl Redactor {
     pub(crate) fn stand_in(&self, bytes: &[u8]) -> bool {
         // What is no UTF-8 is no JSON either, and is not kept as a record.
         let Ok(text) = std::str::from_utf8(bytes) else { return false };
-        self.forms.iter().any(|form| text.contains(form.expose_secret()))
+        self.forms().iter().any(|form| text.contains(form.expose_secret()))
     }
 
     /// The text without secrets.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
-        self.forms.iter().fold(text.to_owned(), |text, form| {
+        self.forms().iter().fold(text.to_owned(), |text, form| {
             let form = form.expose_secret();
             if text.contains(form) { text.replace(form, MASK) } else { text }
         })
@@ -80,7 +103,7 @@ impl Redactor {
 
     /// The beginning of a long text without secrets, none of them cut in half.
     pub(crate) fn beginning(&self, bytes: &[u8], bytes_max: usize) -> String {
-        let longest = self.forms.first().map_or(0, |form| form.expose_secret().len());
+        let longest = self.forms().first().map_or(0, |form| form.expose_secret().len());
         let taken = bytes.len().min(bytes_max.saturating_add(longest));
         let shown = self.text(&String::from_utf8_lossy(&bytes[..taken]));
         if taken == bytes.len() && shown.len() <= bytes_max {

@@ -2,7 +2,7 @@
 //! A template that is exactly one placeholder keeps the JSON type of what stands there, so a list of
 //! the system's settings arrives in a body as a list. A member whose placeholder has no value is left
 //! out: the first page has no cursor. The request for the record of a thin event reads the event:
-//! `{event.data.id}`.
+//! `{event.data.id}`. What is signed is a template too, over parts that only the signature knows: `{pairs}`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -45,14 +45,54 @@ pub(crate) enum Slot {
     Member(Path),
     /// A place in the webhook event whose record is asked for.
     Event(Path),
+    /// The time of the call, as `connection.clock` writes it.
+    RequestTime,
+    /// The access token that the vendor gave.
+    Token,
+    /// What the next access token is asked for with.
+    RefreshToken,
+    /// A part of what is signed, or the signature.
+    Signing(SigningPart),
+}
+
+/// What only `[signing]` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SigningPart {
+    /// The parameters, in their order, as one text.
+    Pairs,
+    /// The address without its query.
+    Url,
+    /// The address's path.
+    Path,
+    /// GET, POST.
+    Method,
+    /// The body's text; nothing where there is no body.
+    Body,
+    /// What all of it comes to.
+    Signature,
+}
+
+impl SigningPart {
+    /// Its name in braces.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Url => "url",
+            Self::Path => "path",
+            Self::Method => "method",
+            Self::Body => "body",
+            Self::Signature => "signature",
+        }
+    }
 }
 
 /// The names that may stand in braces, for error texts.
 const KNOWN: &str = "`window.from`, `window.to`, `page.size`, `page.number`, `page.offset`, `page.cursor`, \
-                     `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`";
+                     `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`, `request.time`, `token`; \
+                     in `[signing]` `pairs`, `url`, `path`, `method`, `body`, `signature` too";
 
 /// What the placeholders of one call stand for.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Slots<'a> {
     pub(crate) window_from: Option<Value>,
     pub(crate) window_to: Option<Value>,
@@ -64,6 +104,34 @@ pub(crate) struct Slots<'a> {
     pub(crate) credentials: Option<&'a BTreeMap<String, SecretString>>,
     pub(crate) event: Option<&'a Value>,
     pub(crate) member: Option<&'a Value>,
+    pub(crate) request_time: Option<Value>,
+    pub(crate) token: Option<&'a SecretString>,
+    pub(crate) refresh_token: Option<&'a SecretString>,
+    pub(crate) signing: Option<&'a SigningParts>,
+}
+
+/// The parts of one signature, as far as they are made.
+#[derive(Default)]
+pub(crate) struct SigningParts {
+    pub(crate) pairs: Option<String>,
+    pub(crate) url: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) method: Option<String>,
+    pub(crate) body: Option<String>,
+    pub(crate) signature: Option<String>,
+}
+
+impl SigningParts {
+    fn get(&self, part: SigningPart) -> Option<&str> {
+        match part {
+            SigningPart::Pairs => self.pairs.as_deref(),
+            SigningPart::Url => self.url.as_deref(),
+            SigningPart::Path => self.path.as_deref(),
+            SigningPart::Method => self.method.as_deref(),
+            SigningPart::Body => self.body.as_deref(),
+            SigningPart::Signature => self.signature.as_deref(),
+        }
+    }
 }
 
 impl Slots<'_> {
@@ -81,6 +149,10 @@ impl Slots<'_> {
             }
             Slot::Member(path) => path.find(self.member?).filter(|value| !value.is_null()).cloned(),
             Slot::Event(path) => path.find(self.event?).filter(|value| !value.is_null()).cloned(),
+            Slot::RequestTime => self.request_time.clone(),
+            Slot::Token => self.token.map(|secret| Value::from(secret.expose_secret())),
+            Slot::RefreshToken => self.refresh_token.map(|secret| Value::from(secret.expose_secret())),
+            Slot::Signing(part) => self.signing?.get(*part).map(Value::from),
         }
     }
 }
@@ -116,6 +188,11 @@ impl Template {
             parts.push(Part::Text(literal));
         }
         Ok(Self(parts))
+    }
+
+    /// One placeholder and nothing else.
+    pub(crate) fn of(slot: Slot) -> Self {
+        Self(vec![Part::Slot(slot)])
     }
 
     /// The placeholders it uses.
@@ -241,6 +318,15 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
         "page.number" => Slot::PageNumber,
         "page.offset" => Slot::PageOffset,
         "page.cursor" => Slot::PageCursor,
+        "request.time" => Slot::RequestTime,
+        "token" => Slot::Token,
+        "refresh_token" => Slot::RefreshToken,
+        "pairs" => Slot::Signing(SigningPart::Pairs),
+        "url" => Slot::Signing(SigningPart::Url),
+        "path" => Slot::Signing(SigningPart::Path),
+        "method" => Slot::Signing(SigningPart::Method),
+        "body" => Slot::Signing(SigningPart::Body),
+        "signature" => Slot::Signing(SigningPart::Signature),
         _ => match name.split_once('.') {
             Some(("config", key)) if !key.is_empty() => Slot::Config(key.to_owned()),
             Some(("credential", key)) if !key.is_empty() => Slot::Credential(key.to_owned()),

@@ -12,7 +12,7 @@ mod patch;
 pub(super) mod preset;
 pub(super) mod reply;
 mod route;
-mod scheme;
+pub(in crate::vendor) mod scheme;
 mod secret;
 mod sorted;
 mod verify;

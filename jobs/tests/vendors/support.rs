@@ -11,8 +11,8 @@ use zhilian_sync_jobs::settings::VendorSettings;
 use zhilian_sync_jobs::vendor::{
     Connection, ConnectionSpec, CursorGuard, Page, PageRequest, Stream, Vendors, Window,
 };
-use zhilian_sync_store::testing::{TestStore, noon, sqlite};
-use zhilian_sync_store::{Clock, Currency, SystemId};
+use zhilian_sync_store::testing::{TestStore, noon, refuse_filled, sqlite, texts};
+use zhilian_sync_store::{Clock, Currency, Store, SystemId};
 
 /// The secret of every test: it must be found nowhere.
 pub(crate) const KEY: &str = "sk-canary-7Jx+/9q";
@@ -52,6 +52,26 @@ impl Bench {
         change(&mut settings);
         let vendors = Vendors::new(&settings, store.store.clone()).unwrap_or_else(|error| panic!("{error}"));
         Self { vendors, settings, store, folder }
+    }
+
+    /// What another process of the installation would be given.
+    pub(crate) fn store(&self) -> Store {
+        self.store.store.clone()
+    }
+
+    /// Under which keys tokens are kept.
+    pub(crate) async fn token_keys(&self) -> Vec<String> {
+        texts(&self.store, "vendor_tokens", "key").await
+    }
+
+    /// Makes the database refuse tokens: a turn can be had, and nothing can be kept.
+    pub(crate) async fn refuse_tokens(&self) {
+        refuse_filled(&self.store, "vendor_tokens", "sealed").await;
+    }
+
+    /// The time of every call.
+    pub(crate) fn clock(&self) -> &Clock {
+        self.store.clock()
     }
 
     pub(crate) fn spec(&self, provider: &str, endpoint: &str, config: &Value) -> ConnectionSpec {

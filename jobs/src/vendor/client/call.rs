@@ -6,14 +6,18 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER};
 use reqwest::{Response, Url};
+use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use zhilian_sync_store::rate_budgets::{self, Budget, Grant};
 
 use super::super::expression::Expression;
 use super::super::guard;
+use super::super::manifest::token::TokenSpec;
 use super::super::manifest::{Limit, Request};
 use super::super::template::Slots;
 use super::Connection;
+use super::build::Draft;
+use super::outcome::TOKEN_REFUSED;
 use crate::outcome::JobError;
 
 /// A shorter wait for the budget is slept through; a longer one gives the worker to others.
@@ -21,8 +25,37 @@ const SLEEP_MAX: Duration = Duration::from_secs(3);
 /// The most of an answer that is read to find the vendor's words in it.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// A successful answer, by its status.
+/// What is asked, before it is written down.
+#[derive(Clone)]
+pub(super) struct Call<'a> {
+    pub(super) request: &'a Request,
+    pub(super) slots: Slots<'a>,
+    /// The rule that a good answer fulfils.
+    pub(super) success: Option<&'a Expression>,
+    /// The parameters of window and page.
+    pub(super) parameters: Vec<(&'a str, Value)>,
+    /// The vendor's own address of the page.
+    pub(super) link: Option<Url>,
+    /// Where it asks for an access token.
+    pub(super) token_of: Option<&'a TokenSpec>,
+}
+
+impl<'a> Call<'a> {
+    /// A call without window and page.
+    pub(super) fn new(request: &'a Request, slots: Slots<'a>, success: Option<&'a Expression>) -> Self {
+        Self { request, slots, success, parameters: Vec::new(), link: None, token_of: None }
+    }
+
+    /// Whether it has what all requests have in common; a token call may do without.
+    pub(super) fn is_common(&self) -> bool {
+        self.token_of.is_none_or(|spec| spec.common)
+    }
+}
+
+/// A successful answer, by its status and by the rule.
 pub(super) struct Answer {
+    /// The address that was called.
+    pub(super) url: Url,
     pub(super) status: u16,
     pub(super) body: Value,
     /// Whether the vendor repeats one of our keys somewhere in it.
@@ -35,26 +68,45 @@ pub(super) struct Answer {
 }
 
 impl Connection {
-    /// Calls, and answers what came with a status of success.
-    pub(super) async fn call(
+    /// Calls, with an access token where the vendor gives one, and once more where it refuses the token.
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, JobError> {
+        let Some(spec) = self.manifest.auth.token() else {
+            return self.attempt(call, None).await;
+        };
+        let token = self.token(spec, None).await?;
+        match self.attempt(call, Some(&token)).await {
+            Err(error) if error.code == TOKEN_REFUSED => {
+                let token = self.token(spec, Some(&token)).await?;
+                self.attempt(call, Some(&token)).await
+            }
+            done => done,
+        }
+    }
+
+    /// Calls once, and answers what came with a status of success and fulfils the rule.
+    pub(super) async fn attempt(
         &self,
-        request: &Request,
-        slots: &Slots<'_>,
-        url: &Url,
+        call: &Call<'_>,
+        token: Option<&SecretString>,
     ) -> Result<Answer, JobError> {
-        guard::check_url(url, &self.inner.allow).map_err(|refused| self.refused(&refused))?;
+        let request = call.request;
         let limit = self.limit(request);
         if let Some((key, limit)) = &limit {
             self.spend(key, *limit).await?;
         }
-        let body = request.body.as_ref().map(|body| body.json(slots).unwrap_or_else(|| json!({})));
-        let headers = self.headers(request, slots)?;
-        let request_sample = self.request_sample(request, url, &headers, body.as_ref());
-        let mut builder = self.inner.http.request(request.method.clone(), url.clone()).headers(headers);
-        if let Some(body) = &body {
-            builder = builder.json(body);
-        }
+        // After the wait for the budget: vendors refuse a time that is long past.
         let asked_at = self.inner.store.clock().now();
+        let request_time = Some(self.request_time(asked_at));
+        let slots = Slots { request_time, token, ..call.slots.clone() };
+        let draft = self.draft(call, &slots)?;
+        let url = &draft.url;
+        guard::check_url(url, &self.inner.allow).map_err(|refused| self.refused(&refused))?;
+        let request_sample = self.request_sample(request, &draft);
+        let mut builder = self.inner.http.request(request.method.clone(), url.clone());
+        if let Some(body) = &draft.body {
+            builder = builder.header(CONTENT_TYPE, body.content_type()).body(body.text());
+        }
+        builder = builder.headers(draft.headers.clone());
         tracing::debug!(system.id = %self.system_id, vendor = %self.manifest.name, url = %self.shown(url), "calling the vendor");
         let response = builder.send().await.map_err(|error| self.failed_call(error, url))?;
         let status = response.status();
@@ -72,11 +124,12 @@ impl Connection {
             return Err(self.refused_by_status(status, &read.unwrap_or_default(), wait, url));
         }
         let bytes = read?;
-        let response_sample = self.response_sample(status.as_u16(), &headers, &bytes);
+        let response_sample = draft.signature.json(&self.response_sample(status.as_u16(), &headers, &bytes));
         let body = self.understand(&bytes, url)?;
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let links: Vec<&str> = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).collect();
-        Ok(Answer {
+        let answer = Answer {
+            url: url.clone(),
             status: status.as_u16(),
             body,
             repeats_keys: self.keys.stand_in(&bytes),
@@ -85,35 +138,19 @@ impl Connection {
             asked_at,
             request_sample,
             response_sample,
-        })
+        };
+        self.check_success(call.success, &answer)?;
+        Ok(answer)
     }
 
-    /// The endpoint with the request's path and query.
-    pub(super) fn url(&self, request: &Request, slots: &Slots<'_>) -> Result<Url, JobError> {
-        let missing = || {
-            let message = format!(
-                "{} lacks a setting that the address needs; see the manifest's `config`",
-                self.manifest.title
-            );
-            JobError::give_up("setting_missing", message)
-        };
-        let path = request.path.path(slots).ok_or_else(missing)?;
-        let mut url = self.endpoint.clone();
-        let (path, query) =
-            path.split_once('?').map_or((path.as_str(), None), |(path, query)| (path, Some(query)));
-        let whole = format!("{}{path}", self.endpoint.path().trim_end_matches('/'));
-        url.set_path(&whole);
-        url.set_query(query);
-        for (name, template) in &request.query {
-            if let Some(value) = template.text(slots) {
-                url.query_pairs_mut().append_pair(name, &value);
-            }
-        }
-        Ok(url)
+    /// `{request.time}` of a call that is made at that time.
+    fn request_time(&self, at: DateTime<Utc>) -> Value {
+        let common = &self.manifest.connection;
+        common.clock.write(at, common.clock_zone.unwrap_or(self.timezone), false)
     }
 
     /// Whether the answer says success, by the stream's or the vendor's rule.
-    pub(super) fn check_success(&self, rule: Option<&Expression>, answer: &Answer) -> Result<(), JobError> {
+    fn check_success(&self, rule: Option<&Expression>, answer: &Answer) -> Result<(), JobError> {
         let Some(rule) = rule else { return Ok(()) };
         match rule.holds(&[("status", &Value::from(answer.status)), ("body", &answer.body)]) {
             Ok(true) => Ok(()),
@@ -152,10 +189,11 @@ impl Connection {
         }
     }
 
-    fn headers(&self, request: &Request, slots: &Slots<'_>) -> Result<HeaderMap, JobError> {
+    pub(super) fn headers(&self, call: &Call<'_>, slots: &Slots<'_>) -> Result<HeaderMap, JobError> {
         let mut headers = HeaderMap::new();
+        let common = if call.is_common() { self.manifest.connection.headers.as_slice() } else { &[] };
         headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
-        for (name, template) in self.manifest.headers.iter().chain(&request.headers) {
+        for (name, template) in common.iter().chain(&call.request.headers) {
             let Some(text) = template.text(slots) else {
                 continue;
             };
@@ -199,31 +237,26 @@ impl Connection {
         serde_json::from_slice(text).map_err(|error| self.not_json(bytes, &error, url))
     }
 
-    fn request_sample(
-        &self,
-        request: &Request,
-        url: &Url,
-        headers: &HeaderMap,
-        body: Option<&Value>,
-    ) -> Value {
+    fn request_sample(&self, request: &Request, draft: &Draft) -> Value {
         let mut sample = Map::new();
         sample.insert("method".into(), Value::from(request.method.as_str()));
-        sample.insert("url".into(), Value::from(self.redact(url.as_str())));
-        let headers = headers.iter().map(|(name, value)| {
+        sample.insert("url".into(), Value::from(self.redact(draft.url.as_str())));
+        let headers = draft.headers.iter().map(|(name, value)| {
             let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or_default() };
             (name.to_string(), Value::from(self.redact(shown)))
         });
         sample.insert("headers".into(), Value::Object(headers.collect()));
-        if let Some(body) = body {
-            let text = self.redactor.json(body).to_string();
+        if let Some(body) = &draft.body {
+            let shown = draft.signature.json(&self.redactor.json(&body.shown()));
+            let text = shown.to_string();
             let kept = if text.len() <= self.inner.settings.sample_bytes_max {
-                self.redactor.json(body)
+                shown
             } else {
                 Value::from(self.redactor.beginning(text.as_bytes(), self.inner.settings.sample_bytes_max))
             };
             sample.insert("body".into(), kept);
         }
-        Value::Object(sample)
+        draft.signature.json(&Value::Object(sample))
     }
 
     fn response_sample(&self, status: u16, headers: &HeaderMap, bytes: &[u8]) -> Value {

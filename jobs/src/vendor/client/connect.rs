@@ -100,7 +100,8 @@ pub(super) fn read_auth(manifest: &Manifest, slots: &Slots<'_>) -> Result<AuthHe
         })
     };
     let (name, value, derived) = match &manifest.auth {
-        Auth::None => return Ok((None, None)),
+        // A token is got when the first call is made.
+        Auth::None | Auth::Token(_) => return Ok((None, None)),
         Auth::Bearer { token } => (AUTHORIZATION, format!("Bearer {}", fill(token)?), None),
         Auth::Header { header, value } => {
             let name = HeaderName::from_bytes(header.as_bytes()).map_err(|_| {

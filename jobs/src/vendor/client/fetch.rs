@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::super::manifest::stream::One;
 use super::super::manifest::{Request, Stream};
 use super::super::template::{self, Slot, Slots};
-use super::{Connection, Page, call};
+use super::call::{self, Call};
+use super::{Connection, Page};
 use crate::outcome::JobError;
 
 /// The longest id that is put into an address.
@@ -27,10 +28,8 @@ impl Connection {
         })?;
         self.check_event(&one.request, event)?;
         let slots = self.slots(Slots { event: Some(event), ..Slots::default() });
-        let url = self.url(&one.request, &slots)?;
-        let answer = self.call(&one.request, &slots, &url).await?;
         let success = one.success.as_ref().or(self.manifest.envelope.success.as_ref());
-        self.check_success(success, &answer)?;
+        let answer = self.call(&Call::new(&one.request, slots, success)).await?;
         let call::Answer {
             body, repeats_keys, asked_at, vendor_time, request_sample, response_sample, ..
         } = answer;

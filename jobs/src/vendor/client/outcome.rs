@@ -2,6 +2,7 @@
 //!
 //! | what happened | the run |
 //! |---|---|
+//! | 401, or the manifest's rule, with an access token | goes on with a new token, once |
 //! | 401, 403 | ends; the system goes to `error` until somebody mends the credentials |
 //! | 400, 404, 422 and other 4xx | ends: repeating changes nothing |
 //! | 408, 425, 429, 5xx | is tried again, after the vendor's Retry-After where it gives one |
@@ -23,6 +24,8 @@ use super::Connection;
 use super::call::Answer;
 use crate::outcome::{Action, JobError};
 
+/// The access token is not good any more, or never was: worth another one, once.
+pub(super) const TOKEN_REFUSED: &str = "token_refused";
 /// How much of a vendor's own words an error repeats.
 const WORDS_CHARS_MAX: usize = 200;
 
@@ -119,6 +122,13 @@ impl Connection {
         let messages = &self.manifest.messages;
         let own = |own: &Option<String>, default: String| own.clone().unwrap_or(default);
         match code {
+            401 if self.manifest.auth.token().is_some() => {
+                let default = format!(
+                    "{title} does not accept its own access token (401): enter the credentials anew, then test the \
+                     connection"
+                );
+                JobError::unauthorized("token_refused", own(&messages.unauthorized, default) + &words)
+            }
             401 => {
                 let default = format!(
                     "{title} does not accept the credentials (401): enter new ones, then test the connection"
@@ -215,6 +225,7 @@ impl Connection {
             FailureOutcome::Retry => JobError::retry("vendor_error", message),
             FailureOutcome::GiveUp => JobError::give_up("vendor_error", message),
             FailureOutcome::Unauthorized => JobError::unauthorized("unauthorized", message),
+            FailureOutcome::RefreshToken => JobError::unauthorized("token_refused", message),
         })
     }
 

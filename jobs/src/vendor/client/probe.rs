@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use super::super::template::{self, Slots};
+use super::call::Call;
 use super::{Connection, PageRequest, Window};
 use crate::outcome::JobError;
 
@@ -29,9 +30,8 @@ impl Connection {
             return self.probe_stream().await;
         };
         let slots = self.slots(Slots::default());
-        let url = self.url(request, &slots)?;
-        let answer = self.call(request, &slots, &url).await?;
-        self.check_success(probe.success.as_ref().or(self.manifest.envelope.success.as_ref()), &answer)?;
+        let success = probe.success.as_ref().or(self.manifest.envelope.success.as_ref());
+        let answer = self.call(&Call::new(request, slots, success)).await?;
         let status = Value::from(answer.status);
         let bindings = [("status", &status), ("body", &answer.body)];
         let mut message = probe.message.clone();

@@ -7,6 +7,7 @@ use super::super::manifest::push::PushSpec;
 use super::super::path;
 use super::super::template::{self, JsonTemplate, Slot, Slots};
 use super::Connection;
+use super::call::Call;
 use crate::outcome::JobError;
 
 /// The longest id that is put into an address, or taken from an answer.
@@ -32,9 +33,8 @@ impl Connection {
         })?;
         self.check_member(push, member)?;
         let slots = self.slots(Slots { member: Some(member), ..Slots::default() });
-        let url = self.url(&push.request, &slots)?;
-        let answer = self.call(&push.request, &slots, &url).await?;
-        self.check_success(push.success.as_ref().or(self.manifest.envelope.success.as_ref()), &answer)?;
+        let success = push.success.as_ref().or(self.manifest.envelope.success.as_ref());
+        let answer = self.call(&Call::new(&push.request, slots, success)).await?;
         let found = path::first_present(&push.external_id, &answer.body).and_then(template::as_text);
         let usable = |id: &String| {
             !id.is_empty() && id.chars().nth(ID_CHARS_MAX).is_none() && !id.contains(char::is_control)

@@ -36,11 +36,15 @@ fn read_member(section: Section<'_>) -> Option<PushSpec> {
     let success = section.expression("success", &["status", "body"]);
     let external_id = section.paths("external_id").unwrap_or_default();
     for slot in request.iter().flat_map(Request::slots) {
-        if !matches!(slot, Slot::Member(_) | Slot::Config(_) | Slot::Credential(_)) {
+        let known = matches!(
+            slot,
+            Slot::Member(_) | Slot::Config(_) | Slot::Credential(_) | Slot::RequestTime | Slot::Token
+        );
+        if !known {
             section.problem(
                 "path",
-                "uses a placeholder that a push does not have; known here are `{member.…}`, `{config.…}` and \
-                 `{credential.…}`",
+                "uses a placeholder that a push does not have; known here are `{member.…}`, `{config.…}`, \
+                 `{credential.…}`, `{request.time}` and `{token}`",
             );
         }
     }

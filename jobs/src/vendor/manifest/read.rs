@@ -4,17 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use zhilian_sync_store::SystemType;
 
+use super::auth;
 use super::section::{Problems, Section};
-use super::stream;
+use super::signing;
+use super::stream::{self, TimeFormat};
 use super::webhook::{self, WebhookSpec};
 use super::{
-    Auth, ConfigKey, ConfigKind, CredentialSpec, Envelope, FailureOutcome, FailureRule, Limit, Manifest,
-    Messages, Probe,
+    Auth, Common, ConfigKey, ConfigKind, CredentialSpec, Envelope, FailureOutcome, FailureRule, Limit,
+    Manifest, Messages, Probe,
 };
 use crate::vendor::expression::Expression;
-use crate::vendor::template::Template;
 
 /// How long a page token may be resumed, unless the manifest says otherwise.
 const POSITION_TTL_DEFAULT: Duration = Duration::from_mins(10);
@@ -31,6 +33,7 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
         "credentials",
         "config",
         "auth",
+        "signing",
         "limits",
         "envelope",
         "failures",
@@ -69,11 +72,12 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
             .add("streams", "is missing; a manifest names at least one list, as `[streams.transactions]`");
     }
     let meta = read_meta(root);
-    let (endpoint, headers) = read_connection(root);
+    let (endpoint, connection) = read_connection(root);
     Some(Manifest {
         endpoint,
-        headers,
-        auth: read_auth(root).unwrap_or(Auth::None),
+        connection,
+        signing: root.section("signing").and_then(signing::read_signing),
+        auth: auth::read_auth(root).unwrap_or(Auth::None),
         envelope: root.section("envelope").map(read_envelope).unwrap_or_default(),
         failures: read_failures(root, problems),
         messages: root.section("messages").map(read_messages).unwrap_or_default(),
@@ -140,10 +144,10 @@ fn read_contract(root: &Section<'_>) -> Duration {
     ttl
 }
 
-fn read_connection(root: &Section<'_>) -> (Option<String>, Vec<(String, Template)>) {
-    let Some(section) = root.section("connection") else {
-        return Default::default();
-    };
+fn read_connection(root: &Section<'_>) -> (Option<String>, Common) {
+    let empty = toml::Table::new();
+    let section = root.section("connection");
+    let section = section.unwrap_or_else(|| Section::new(&empty, "connection", root.problems()));
     let endpoint = section.parsed("endpoint", |text| {
         let url = url::Url::parse(text).map_err(|error| format!("`{text}` is not an address: {error}"))?;
         if matches!(url.scheme(), "https" | "http") && url.has_host() && url.query().is_none() {
@@ -157,8 +161,18 @@ fn read_connection(root: &Section<'_>) -> (Option<String>, Vec<(String, Template
             section.problem("headers", format!("`{name}` is not the name of a header"));
         }
     }
+    let (clock, clock_zone) = section.section("clock").map_or((TimeFormat::Unix, None), read_clock);
+    let query = section.named_templates("query");
+    let parameters = section.named_templates("parameters");
     section.finish();
-    (endpoint, headers)
+    (endpoint, Common { headers, query, parameters, clock, clock_zone })
+}
+
+fn read_clock(section: Section<'_>) -> (TimeFormat, Option<Tz>) {
+    let format = stream::read::read_time_format(&section, TimeFormat::Unix);
+    let zone = section.parsed("zone", stream::read::read_zone);
+    section.finish();
+    (format, zone)
 }
 
 fn read_credential(name: &str, section: Section<'_>) -> CredentialSpec {
@@ -186,55 +200,6 @@ fn read_config_key(name: &str, section: Section<'_>) -> ConfigKey {
     };
     section.finish();
     key
-}
-
-fn read_auth(root: &Section<'_>) -> Option<Auth> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        None,
-        Bearer,
-        Header,
-        Basic,
-    }
-    let section = root.required(
-        "auth",
-        root.section("auth"),
-        "say `kind = \"none\"` where the vendor asks for nothing",
-    )?;
-    let kinds =
-        [("none", Kind::None), ("bearer", Kind::Bearer), ("header", Kind::Header), ("basic", Kind::Basic)];
-    let kind = section.required(
-        "kind",
-        section.choice("kind", &kinds),
-        "expected `bearer`, `header`, `basic` or `none`",
-    );
-    // All are read whatever the kind, because a system's settings may choose the kind.
-    let (token, header, value) =
-        (section.template("token"), section.text("header"), section.template("value"));
-    let (username, password) = (section.template("username"), section.template("password"));
-    let auth = match kind? {
-        Kind::None => Some(Auth::None),
-        Kind::Bearer => section
-            .required("token", token, "bearer needs it, as in `token = \"{credential.api_key}\"`")
-            .map(|token| Auth::Bearer { token }),
-        Kind::Header => {
-            let header =
-                section.required("header", header, "name the header, as in `header = \"X-Api-Key\"`");
-            let value =
-                section.required("value", value, "header needs it, as in `value = \"{credential.api_key}\"`");
-            if let Some(name) = header
-                && reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err()
-            {
-                section.problem("header", format!("`{name}` is not the name of a header"));
-            }
-            header.zip(value).map(|(header, value)| Auth::Header { header: header.to_owned(), value })
-        }
-        Kind::Basic => section
-            .required("username", username, "basic needs it, as in `username = \"{credential.api_key}\"`")
-            .map(|username| Auth::Basic { username, password }),
-    };
-    section.finish();
-    auth
 }
 
 fn read_limit(name: &str, section: Section<'_>) -> Option<(String, Limit)> {
@@ -270,6 +235,7 @@ fn read_failures(root: &Section<'_>, problems: &Problems) -> Vec<FailureRule> {
         ("retry", FailureOutcome::Retry),
         ("give_up", FailureOutcome::GiveUp),
         ("unauthorized", FailureOutcome::Unauthorized),
+        ("refresh_token", FailureOutcome::RefreshToken),
     ];
     let mut read = Vec::new();
     for (at, rule) in rules.iter().enumerate() {
@@ -280,7 +246,7 @@ fn read_failures(root: &Section<'_>, problems: &Problems) -> Vec<FailureRule> {
         let outcome = section.required(
             "outcome",
             section.choice("outcome", &outcomes),
-            "expected `retry`, `give_up` or `unauthorized`",
+            "expected `retry`, `give_up`, `unauthorized` or `refresh_token`",
         );
         let message = section.text("message").map(str::to_owned);
         read.extend(when.zip(outcome).map(|(when, outcome)| FailureRule { when, outcome, message }));

@@ -1,6 +1,9 @@
 //! What one section of a manifest names must exist in another: credentials, settings, limits, streams.
 
+mod signing;
+
 use super::section::Problems;
+use super::signing::Signing;
 use super::webhook::routes;
 use super::{Auth, Manifest};
 use crate::vendor::template::{Slot, Template};
@@ -16,7 +19,8 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
         .iter()
         .filter_map(|stream| Some((format!("streams.{}.one", stream.name), &stream.one.as_ref()?.request)));
     let push = manifest.push.iter().map(|push| ("push.member".to_owned(), &push.request));
-    for (key, request) in requests.chain(probe).chain(ones).chain(push) {
+    let token = manifest.auth.token().map(|spec| ("auth.request".to_owned(), &spec.request));
+    for (key, request) in requests.chain(probe).chain(ones).chain(push).chain(token) {
         used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
         if let Some(limit) = &request.limit
             && !manifest.limits.contains_key(limit)
@@ -54,9 +58,10 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
                     ),
                 );
             }
-            _ => {}
+            _ => signing::check_slot(manifest, &key, slot, problems),
         }
     }
+    signing::check_places(manifest, problems);
     // A stream with a mistake of its own was not read: that no route finds it is no second mistake.
     let written = table.get("streams").and_then(toml::Value::as_table).map_or(0, toml::Table::len);
     if let Some(webhook) = &manifest.webhook
@@ -74,9 +79,15 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
 /// The slots of what every request has: headers and authentication, with where they stand.
 fn slots_of_connection(manifest: &Manifest) -> Vec<(String, &Slot)> {
     let mut used: Vec<(String, &Slot)> = Vec::new();
-    for (name, template) in &manifest.headers {
-        used.extend(template.slots().map(|slot| (format!("connection.headers.{name}"), slot)));
+    let common = &manifest.connection;
+    for (table, templates) in
+        [("headers", &common.headers), ("query", &common.query), ("parameters", &common.parameters)]
+    {
+        for (name, template) in templates {
+            used.extend(template.slots().map(|slot| (format!("connection.{table}.{name}"), slot)));
+        }
     }
+    used.extend(manifest.signing.iter().flat_map(Signing::slots).map(|slot| ("signing".into(), slot)));
     match &manifest.auth {
         Auth::None => {}
         Auth::Bearer { token } => used.extend(token.slots().map(|slot| ("auth.token".into(), slot))),
@@ -84,6 +95,10 @@ fn slots_of_connection(manifest: &Manifest) -> Vec<(String, &Slot)> {
         Auth::Basic { username, password } => {
             used.extend(username.slots().map(|slot| ("auth.username".into(), slot)));
             used.extend(password.iter().flat_map(Template::slots).map(|slot| ("auth.password".into(), slot)));
+        }
+        Auth::Token(spec) => {
+            used.extend(spec.slots().into_iter().map(|(key, slot)| (key.to_owned(), slot)));
+            used.extend(spec.value.slots().map(|slot| ("auth.value".into(), slot)));
         }
     }
     used

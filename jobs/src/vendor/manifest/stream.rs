@@ -90,18 +90,29 @@ pub(crate) struct Request {
     pub(crate) query: Vec<(String, Template)>,
     pub(crate) headers: Vec<(String, Template)>,
     pub(crate) body: Option<JsonTemplate>,
+    pub(crate) body_as: BodyAs,
+    /// Whether window and page are told in the body, not in the query.
+    pub(crate) params_in_body: bool,
+    /// Whether it is signed, where the vendor has its requests signed.
+    pub(crate) signed: bool,
     /// The class of the rate limit.
     pub(crate) limit: Option<String>,
 }
 
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyAs {
+    Json,
+    /// `a=1&b=2`.
+    Form,
+    /// A text that the manifest writes itself.
+    Text,
+}
+
 impl Request {
-    /// The query parameters that hold secrets.
-    pub(crate) fn credential_parameters(&self) -> impl Iterator<Item = (&str, &Template)> {
-        let holds = |template: &Template| template.slots().any(|slot| matches!(slot, Slot::Credential(_)));
-        self.query
-            .iter()
-            .filter(move |(_, template)| holds(template))
-            .map(|(name, template)| (name.as_str(), template))
+    /// Whether its parameters travel as a form.
+    pub(in crate::vendor) fn is_form(&self) -> bool {
+        self.body_as == BodyAs::Form && self.method != reqwest::Method::GET
     }
 
     pub(in crate::vendor) fn slots(&self) -> Vec<&Slot> {
@@ -183,17 +194,24 @@ pub(crate) enum TimeFormat {
 impl WindowSpec {
     /// A time as the vendor wants it; `up` rounds a fraction of a second up, for a window's end.
     pub(crate) fn write(&self, time: DateTime<Utc>, system_zone: Tz, up: bool) -> Value {
+        self.format.write(time, self.zone.unwrap_or(system_zone), up)
+    }
+}
+
+impl TimeFormat {
+    /// A time in this format; a pattern takes the zone.
+    pub(in crate::vendor) fn write(&self, time: DateTime<Utc>, zone: Tz, up: bool) -> Value {
         let whole_secs = || {
             let cut = time.timestamp();
             cut + i64::from(up && time.timestamp_subsec_nanos() > 0)
         };
-        match &self.format {
-            TimeFormat::Rfc3339 => Value::String(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)),
-            TimeFormat::Unix => Value::from(whole_secs()),
-            TimeFormat::UnixMs => Value::from(time.timestamp_millis()),
-            TimeFormat::Naive(pattern) => {
+        match self {
+            Self::Rfc3339 => Value::String(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)),
+            Self::Unix => Value::from(whole_secs()),
+            Self::UnixMs => Value::from(time.timestamp_millis()),
+            Self::Naive(pattern) => {
                 let whole = DateTime::from_timestamp(whole_secs(), 0).unwrap_or(time);
-                let local = self.zone.unwrap_or(system_zone).from_utc_datetime(&whole.naive_utc());
+                let local = zone.from_utc_datetime(&whole.naive_utc());
                 Value::String(local.format(pattern).to_string())
             }
         }

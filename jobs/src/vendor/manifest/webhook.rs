@@ -4,7 +4,7 @@
 
 pub(in crate::vendor::manifest) mod read;
 pub(in crate::vendor) mod routes;
-mod verification;
+pub(in crate::vendor::manifest) mod verification;
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Hashes, keyed and plain, and the texts that signatures and secrets are written in. The product only
-//! ever computes a signature to compare it with one that came.
+//! Hashes, keyed and plain, and the texts that signatures and secrets are written in. For what arrives: a
+//! signature is computed to compare it with one that came. The hashes alone also sign what is sent.
 
 use std::borrow::Cow;
 
@@ -28,7 +28,7 @@ const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENI
 
 /// A signature as bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Tag {
+pub(in crate::vendor) struct Tag {
     bytes: [u8; TAG_BYTES_MAX],
     len: usize,
 }
@@ -38,6 +38,11 @@ impl Tag {
         let mut tag = Self { bytes: [0; TAG_BYTES_MAX], len: bytes.len() };
         tag.bytes[..bytes.len()].copy_from_slice(bytes);
         tag
+    }
+
+    /// Its bytes.
+    pub(in crate::vendor) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 
     /// Reads a signature that came, in either case, with or without padding.
@@ -74,7 +79,11 @@ pub(super) fn same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The HMAC of the parts, one after the other.
-pub(super) fn keyed<'p>(algorithm: Algorithm, key: &[u8], parts: impl Iterator<Item = &'p [u8]>) -> Tag {
+pub(in crate::vendor) fn keyed<'p>(
+    algorithm: Algorithm,
+    key: &[u8],
+    parts: impl Iterator<Item = &'p [u8]>,
+) -> Tag {
     match algorithm {
         Algorithm::Md5 => run_keyed::<Hmac<Md5>>(key, parts),
         Algorithm::Sha1 => run_keyed::<Hmac<Sha1>>(key, parts),
@@ -84,7 +93,7 @@ pub(super) fn keyed<'p>(algorithm: Algorithm, key: &[u8], parts: impl Iterator<I
 }
 
 /// The plain hash of the parts, one after the other.
-pub(super) fn plain<'p>(algorithm: Algorithm, parts: impl Iterator<Item = &'p [u8]>) -> Tag {
+pub(in crate::vendor) fn plain<'p>(algorithm: Algorithm, parts: impl Iterator<Item = &'p [u8]>) -> Tag {
     match algorithm {
         Algorithm::Md5 => run_plain::<Md5>(parts),
         Algorithm::Sha1 => run_plain::<Sha1>(parts),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::format::{Item, StrftimeItems};
 use chrono_tz::Tz;
 
-use super::{Answer, One, Pagination, PagingStyle, Request, Stream, Target, TimeFormat, WindowSpec};
+use super::{Answer, BodyAs, One, Pagination, PagingStyle, Request, Stream, Target, TimeFormat, WindowSpec};
 use crate::vendor::manifest::section::Section;
 use crate::vendor::mapping;
 use crate::vendor::template::{JsonTemplate, Slot};
@@ -135,18 +135,41 @@ pub(in crate::vendor::manifest) fn read_request_of(
     if get && body.is_some() {
         section.problem("body", "a GET has no body; say `method = \"POST\"`");
     }
-    let request = path.map(|path| Request {
-        method: method.clone(),
-        path,
-        query: section.named_templates("query"),
-        headers: section.named_templates("headers"),
-        body,
-        limit: section.text("limit").map(str::to_owned),
-    });
-    if request.is_none() {
-        let _ = (section.value("query"), section.value("headers"), section.value("limit"));
+    let body_as = read_body_as(section, body.as_ref());
+    let query = section.named_templates("query");
+    let headers = section.named_templates("headers");
+    let params_in_body = section.choice("params_in", &[("query", false), ("body", true)]);
+    if params_in_body == Some(true) && (get || body_as == BodyAs::Text) {
+        section.problem("params_in", "says `body`, but the request has none that takes parameters");
     }
-    request
+    let signed = section.flag("signed").unwrap_or(true);
+    let limit = section.text("limit").map(str::to_owned);
+    Some(Request {
+        method: method.clone(),
+        path: path?,
+        query,
+        headers,
+        body,
+        body_as,
+        params_in_body: params_in_body.unwrap_or(body_as == BodyAs::Form && !get),
+        signed,
+        limit,
+    })
+}
+
+fn read_body_as(section: &Section<'_>, body: Option<&JsonTemplate>) -> BodyAs {
+    let words = [("json", BodyAs::Json), ("form", BodyAs::Form), ("text", BodyAs::Text)];
+    let body_as = section.choice("body_as", &words).unwrap_or(BodyAs::Json);
+    match (body_as, body) {
+        (BodyAs::Form, Some(JsonTemplate::List(_) | JsonTemplate::Fixed(_))) => {
+            section.problem("body", "a form is a table of its members");
+        }
+        (BodyAs::Text, body) if !matches!(body, Some(JsonTemplate::Text(_))) => {
+            section.problem("body", "a body of text is one text in quotes");
+        }
+        _ => {}
+    }
+    body_as
 }
 
 fn no_pages() -> Pagination {
@@ -233,7 +256,11 @@ impl Default for Timing {
     }
 }
 
-fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
+/// How a time is written, from `format` and `pattern`.
+pub(in crate::vendor::manifest) fn read_time_format(
+    section: &Section<'_>,
+    default: TimeFormat,
+) -> TimeFormat {
     #[derive(Clone, Copy)]
     enum Form {
         Rfc3339,
@@ -244,17 +271,21 @@ fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
     let forms =
         [("rfc3339", Form::Rfc3339), ("unix", Form::Unix), ("unix_ms", Form::UnixMs), ("naive", Form::Naive)];
     let pattern = section.parsed("pattern", check_pattern);
-    let format = match section.choice("format", &forms).unwrap_or(Form::Rfc3339) {
-        Form::Rfc3339 => TimeFormat::Rfc3339,
-        Form::Unix => TimeFormat::Unix,
-        Form::UnixMs => TimeFormat::UnixMs,
-        Form::Naive => TimeFormat::Naive(pattern.unwrap_or_else(|| "%Y-%m-%d %H:%M:%S".into())),
-    };
+    match section.choice("format", &forms) {
+        None => default,
+        Some(Form::Rfc3339) => TimeFormat::Rfc3339,
+        Some(Form::Unix) => TimeFormat::Unix,
+        Some(Form::UnixMs) => TimeFormat::UnixMs,
+        Some(Form::Naive) => TimeFormat::Naive(pattern.unwrap_or_else(|| "%Y-%m-%d %H:%M:%S".into())),
+    }
+}
+
+fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
     let text = |key| section.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
     let window = WindowSpec {
         from_param: text("from_param"),
         to_param: text("to_param"),
-        format,
+        format: read_time_format(&section, TimeFormat::Rfc3339),
         zone: section.parsed("zone", read_zone),
     };
     let default = Timing::default();

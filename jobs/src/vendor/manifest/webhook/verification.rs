@@ -341,7 +341,7 @@ fn parse_content(text: &str) -> Result<Vec<ContentPart>, String> {
     parse_parts(text, &names, ContentPart::Text)
 }
 
-fn parse_pair(text: &str) -> Result<Vec<PairPart>, String> {
+pub(in crate::vendor::manifest) fn parse_pair(text: &str) -> Result<Vec<PairPart>, String> {
     let parts = parse_parts(text, &[("name", PairPart::Name), ("value", PairPart::Value)], PairPart::Text)?;
     for needed in [PairPart::Name, PairPart::Value] {
         if !parts.contains(&needed) {

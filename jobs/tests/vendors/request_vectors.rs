@@ -1,0 +1,111 @@
+//! Every known signature of a request, made by a manifest: the vector's inputs are a system's settings and
+//! secrets, the vendor is on loopback, and what counts is the signature that it was sent.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, TimeDelta};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+use zhilian_sync_jobs::vendor::{PageRequest, Window};
+
+use crate::server::{Asked, Reply, Server};
+use crate::support::Bench;
+
+const VECTORS: &str = include_str!("request_vectors.json");
+
+/// What the vendor answers to everything: an empty list, and a token to whoever asks for one.
+const ANSWER: &str = r#"{"res": [], "data": [], "result": {"token": "tok_demo"}}"#;
+
+#[tokio::test]
+async fn every_known_signature_is_made_by_a_manifest() {
+    let vectors: Vec<Value> = serde_json::from_str(VECTORS).unwrap();
+    assert!(vectors.len() >= 18, "{}", vectors.len());
+    for vector in &vectors {
+        let sent = sent(vector).await;
+        assert_eq!(Some(sent.as_str()), vector["expected"].as_str(), "{}: {sent}", vector["id"]);
+    }
+}
+
+#[tokio::test]
+async fn a_systems_setting_chooses_a_step() {
+    let vectors: Vec<Value> = serde_json::from_str(VECTORS).unwrap();
+    let mut vector = vectors.iter().find(|vector| vector["id"] == "pinzhi-orders").unwrap().clone();
+    vector["through"]["config"]["sign_case"] = json!("hex_upper");
+    assert_eq!(sent(&vector).await, vector["expected"].as_str().unwrap().to_uppercase());
+}
+
+#[tokio::test]
+async fn no_manifest_of_a_rule_is_without_a_vector() {
+    let vectors: Vec<Value> = serde_json::from_str(VECTORS).unwrap();
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let name = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
+        let used = vectors.iter().any(|vector| vector["through"]["manifest"] == name);
+        assert!(used || !name.ends_with("-rule"), "no vector goes through {name}");
+    }
+}
+
+fn folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vendors/manifests")
+}
+
+/// Makes the vector's call; gives the signature that arrived.
+async fn sent(vector: &Value) -> String {
+    let through = &vector["through"];
+    let texts = |key: &str| through[key].as_str().unwrap_or_else(|| panic!("{}: `{key}`", vector["id"]));
+    let at = DateTime::from_timestamp(through["at"].as_i64().unwrap(), 0).unwrap();
+    let bench = Bench::with(|settings| settings.directory = folder().display().to_string(), "").await;
+    bench.clock().advance(at - bench.clock().now());
+    let server = Server::start(|_| Reply::json(ANSWER)).await;
+    let endpoint = format!("{}/api/v1", server.url());
+    let mut spec = bench.spec(texts("manifest"), &endpoint, &through["config"]);
+    spec.credentials = secrets(&through["credentials"]);
+    let secrets = spec.credentials.clone();
+    let connection = bench.vendors.connect(spec).unwrap_or_else(|error| panic!("{error}"));
+    let samples = if texts("call") == "probe" {
+        let report = connection.probe().await.unwrap_or_else(|error| panic!("{error}"));
+        [report.request_sample, report.response_sample]
+    } else {
+        let stream = connection.manifest().stream(texts("call"));
+        let stream = stream.unwrap_or_else(|| connection.manifest().stream("list").unwrap());
+        let day = TimeDelta::days(1) - TimeDelta::seconds(1);
+        // The vectors' windows are a day of Shanghai, eight hours ahead.
+        let from = at - TimeDelta::hours(8);
+        let window = Window { from: Some(from), to: from + day };
+        let page = connection.fetch_page(stream, &PageRequest { window, next: None }).await;
+        let page = page.unwrap_or_else(|error| panic!("{}: {error}", vector["id"]));
+        [page.request_sample, page.response_sample]
+    };
+    let asked = server.asked();
+    let asked = if texts("call") == "token" { asked.first().unwrap() } else { asked.last().unwrap() };
+    let signature = find(asked, texts("sent")).unwrap_or_else(|| panic!("{}: {asked:?}", vector["id"]));
+    for sample in samples.map(|sample| sample.to_string()) {
+        assert!(!sample.contains(&signature), "the signature is in {sample}");
+        for (name, secret) in &secrets {
+            // `test` of the published vector is part of its path.
+            let secret = secrecy::ExposeSecret::expose_secret(secret);
+            assert!(secret == "test" || !sample.contains(secret), "`{name}` is in {sample}");
+        }
+    }
+    signature
+}
+
+fn secrets(given: &Value) -> BTreeMap<String, SecretString> {
+    let given: &Map<String, Value> = given.as_object().unwrap();
+    given.iter().map(|(name, secret)| (name.clone(), SecretString::from(secret.as_str().unwrap()))).collect()
+}
+
+/// The value at `query:sign`, `form:sign` or `header:x-sign`.
+fn find(asked: &Asked, place: &str) -> Option<String> {
+    let (kind, name) = place.split_once(':').unwrap();
+    match kind {
+        "query" => asked.query(name),
+        "form" => url::form_urlencoded::parse(asked.body.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned()),
+        _ => asked.headers.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then(|| value.to_owned())
+        }),
+    }
+}
