@@ -14,6 +14,8 @@ mod handshakes;
 mod pages;
 #[path = "vendors/recorded.rs"]
 mod recorded;
+#[path = "vendors/request_rules.rs"]
+mod request_rules;
 #[path = "vendors/request_vectors.rs"]
 mod request_vectors;
 #[path = "vendors/routes.rs"]

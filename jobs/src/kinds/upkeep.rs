@@ -5,7 +5,7 @@
 use chrono::{DateTime, Utc};
 use zhilian_sync_store::{
     Store, StoreError, SyncStatus, events, idempotency_keys, rate_budgets, sessions, sync_failures,
-    sync_logs, webhook_events,
+    sync_logs, vendor_tokens, webhook_events,
 };
 
 use crate::context::{Context, seconds};
@@ -23,6 +23,7 @@ enum Table {
     SyncLogs,
     Sessions,
     RateBudgets,
+    VendorTokens,
     IdempotencyKeys,
     Events,
     WebhookEvents,
@@ -30,11 +31,12 @@ enum Table {
 
 impl Table {
     /// Failures first: a run is kept for as long as one of its failures is.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::SyncFailures,
         Self::SyncLogs,
         Self::Sessions,
         Self::RateBudgets,
+        Self::VendorTokens,
         Self::IdempotencyKeys,
         Self::Events,
         Self::WebhookEvents,
@@ -47,6 +49,7 @@ impl Table {
             Self::SyncLogs => sync_logs::purge(store, before, BITE).await,
             Self::Sessions => sessions::purge(store, store.clock().now()).await,
             Self::RateBudgets => rate_budgets::purge(store, before).await,
+            Self::VendorTokens => vendor_tokens::purge(store, before, BITE).await,
             Self::IdempotencyKeys => idempotency_keys::purge(store).await,
             Self::Events => events::purge(store, before, BITE).await,
             Self::WebhookEvents => webhook_events::purge(store, before, BITE).await,

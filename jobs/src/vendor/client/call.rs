@@ -70,14 +70,15 @@ pub(super) struct Answer {
 impl Connection {
     /// Calls, with an access token where the vendor gives one, and once more where it refuses the token.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, JobError> {
+        // Boxed, because every job would carry the room for all of them.
         let Some(spec) = self.manifest.auth.token() else {
-            return self.attempt(call, None).await;
+            return Box::pin(self.attempt(call, None)).await;
         };
-        let token = self.token(spec, None).await?;
-        match self.attempt(call, Some(&token)).await {
+        let token = Box::pin(self.token(spec, None)).await?;
+        match Box::pin(self.attempt(call, Some(&token))).await {
             Err(error) if error.code == TOKEN_REFUSED => {
-                let token = self.token(spec, Some(&token)).await?;
-                self.attempt(call, Some(&token)).await
+                let token = Box::pin(self.token(spec, Some(&token))).await?;
+                Box::pin(self.attempt(call, Some(&token))).await
             }
             done => done,
         }

@@ -156,13 +156,12 @@ fn read_own_signing(section: &Section<'_>, signing: Option<&toml::Table>) -> Opt
 fn read_expiry(section: &Section<'_>, oauth2: bool) -> Expiry {
     match section.value("expires_in") {
         Some(toml::Value::Integer(secs)) => {
-            match u64::try_from(*secs).ok().filter(|_| (1..=EXPIRES_SECS_MAX).contains(secs)) {
-                Some(secs) => return Expiry::After(Duration::from_secs(secs)),
-                None => {
-                    let problem = format!("`{secs}` is out of range; expected 1 to {EXPIRES_SECS_MAX}");
-                    section.problem("expires_in", problem);
-                }
+            let inside = u64::try_from(*secs).ok().filter(|_| (1..=EXPIRES_SECS_MAX).contains(secs));
+            if let Some(secs) = inside {
+                return Expiry::After(Duration::from_secs(secs));
             }
+            let problem = format!("`{secs}` is out of range; expected 1 to {EXPIRES_SECS_MAX}");
+            section.problem("expires_in", problem);
         }
         Some(_) => return section.paths("expires_in").map_or(Expiry::Unknown, Expiry::Told),
         None if oauth2 => return Expiry::Told(member("expires_in")),
@@ -244,7 +243,7 @@ impl OAuth2 {
             }
             None => request.body = Some(JsonTemplate::Object(members.into_iter().collect())),
             Some(_) => {
-                section.problem("request.body", "of OAuth 2 is a table, in which the grant has a place")
+                section.problem("request.body", "of OAuth 2 is a table, in which the grant has a place");
             }
         }
         basic

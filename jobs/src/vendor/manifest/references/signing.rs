@@ -38,20 +38,33 @@ pub(super) fn check_slot(manifest: &Manifest, key: &str, slot: &Slot, problems: 
     }
 }
 
-/// A signature that goes into the body needs a body in every request that is signed.
+/// A signature or a token that goes into the body needs a body in every request that has one of them.
 pub(super) fn check_places(manifest: &Manifest, problems: &Problems) {
-    let Some(Place::Body(name)) = manifest.signing.as_ref().map(|signing| &signing.place) else {
-        return;
-    };
-    for (key, request) in requests(manifest) {
-        let has_body = request.body.is_some() || request.is_form();
-        if request.signed && (!has_body || request.body_as == BodyAs::Text) {
+    let check = |key: &str, request: &Request, place: Option<&Place>, what: &str| {
+        let Some(Place::Body(name)) = place else { return };
+        let has_body = request.body.is_some() || request.params_in_body || request.is_form();
+        if !has_body || request.body_as == BodyAs::Text {
             let problem = format!(
-                "is signed by the member `{name}` of a body, and has none; give it a body, say \
-                 `signed = false`, or `signing.place = \"parameter:{name}\"`"
+                "has no body in which the {what} could be the member `{name}`; give it one, or say \
+                 `parameter:{name}` as its place"
             );
             problems.add(key, problem);
         }
+    };
+    let token = manifest.auth.token();
+    let signing = manifest.signing.as_ref();
+    for (key, request) in requests(manifest) {
+        let place = signing.filter(|_| request.signed).map(|signing| &signing.place);
+        check(&key, request, place, "signature");
+        check(&key, request, token.and_then(|spec| spec.place.as_ref()), "token");
+    }
+    if let Some(spec) = token {
+        check(
+            "auth.request",
+            &spec.request,
+            spec.signing.as_ref().map(|signing| &signing.place),
+            "signature",
+        );
     }
 }
 
