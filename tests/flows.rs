@@ -8,6 +8,8 @@ mod anew;
 mod boundaries;
 #[path = "flows/credentials.rs"]
 mod credentials;
+#[path = "flows/failures.rs"]
+mod failures;
 #[path = "flows/harness.rs"]
 mod harness;
 #[path = "flows/misbehaviour.rs"]

@@ -23,8 +23,11 @@ mod path;
 
 pub mod webhook;
 
+mod again;
+
 mod check;
 
+pub use again::{Again, KeptRecord};
 pub use catalog::Catalog;
 pub use check::{CheckReport, check_file, replay, replay_event};
 pub use client::{Connection, ConnectionSpec, Page, PageRequest, ProbeReport, Vendors, VendorsError, Window};

@@ -255,6 +255,8 @@ on_both! {
         only_named_records_of_the_stream_are_resolved,
         failures_are_listed_page_by_page,
         only_resolved_failures_are_purged,
+        failures_to_try_again_are_open_and_were_there,
+        what_was_told_anew_is_not_mended_by_an_older_reading,
     }
     sync_cursors {
         a_cursor_never_moves_backwards_unless_forced,
