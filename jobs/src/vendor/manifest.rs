@@ -284,6 +284,24 @@ mod tests {
             "exactly one of",
         ),
         (
+            "target = \"pos_transactions\"",
+            "target = \"pos_transactions\"\nunknown_fields = \"refuse\"",
+            "streams.transactions.unknown_fields",
+            "expected one of `ignore`, `report`",
+        ),
+        (
+            "target = \"pos_transactions\"",
+            "target = \"pos_transactions\"\nknown_fields = [\"cashier\"]",
+            "streams.transactions.known_fields",
+            "say `unknown_fields = \"report\"` too",
+        ),
+        (
+            "target = \"pos_transactions\"",
+            "target = \"pos_transactions\"\nunknown_fields = \"report\"\nknown_fields = [\"a..b\"]",
+            "streams.transactions.known_fields",
+            "is no path",
+        ),
+        (
             "overlap_secs = 60",
             "overlap_secs = \"1m\"",
             "streams.transactions.window.overlap_secs",
