@@ -20,6 +20,7 @@ mod conformance {
     pub(crate) mod rate_budgets;
     pub(crate) mod record_patches;
     pub(crate) mod records_handed_in;
+    pub(crate) mod run_notes;
     pub(crate) mod schema;
     pub(crate) mod sessions;
     pub(crate) mod supplier_orders;
@@ -97,6 +98,11 @@ on_both! {
         runs_are_listed_within_the_callers_scope,
         runs_are_listed_newest_first_page_by_page,
         old_runs_are_purged_once_they_ended,
+    }
+    run_notes {
+        notes_are_kept_with_the_claim,
+        what_is_usual_is_the_same_hour_of_the_same_weekday,
+        only_runs_of_the_same_kind_that_ended_well_are_usual,
     }
     webhook_events {
         an_event_is_kept_as_it_was_received,
