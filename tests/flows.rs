@@ -12,8 +12,12 @@ mod credentials;
 mod failures;
 #[path = "flows/harness.rs"]
 mod harness;
+#[path = "flows/hostile.rs"]
+mod hostile;
 #[path = "flows/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "flows/notes.rs"]
+mod notes;
 #[path = "flows/runs.rs"]
 mod runs;
 #[path = "flows/schedules.rs"]

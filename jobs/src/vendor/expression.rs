@@ -3,6 +3,9 @@
 //! manifest from costing much; evaluated on the few members that an expression names, so that a rule
 //! about `body.code` never converts the thousand records beside it.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
