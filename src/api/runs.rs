@@ -133,7 +133,7 @@ pub struct FailureAnswer {
     pub reason: String,
     /// How often.
     pub occurrences: i64,
-    /// When a later version succeeded.
+    /// When it was stored after all, or a later version of it was.
     pub resolved_at: Option<Time>,
     /// The record itself, for those who may see it.
     #[oai(skip_serializing_if_is_none)]

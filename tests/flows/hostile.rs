@@ -37,7 +37,9 @@ async fn pulled(flow: &Flow, status: SyncStatus) -> (Vec<String>, Vec<(String, S
     let run = flow.pull().await;
     assert_eq!(run.status, status, "{run:?}");
     let failures = flow.failures(run.id).await;
-    let reasons = failures.into_iter().map(|failure| (failure.external_id, failure.reason)).collect();
+    let mut reasons: Vec<_> =
+        failures.into_iter().map(|failure| (failure.external_id, failure.reason)).collect();
+    reasons.sort();
     (flow.stored().await.into_keys().collect(), reasons)
 }
 
