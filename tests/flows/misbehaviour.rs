@@ -225,7 +225,8 @@ async fn a_record_that_lacks_what_it_needs_is_kept_as_it_came() {
                 assert_eq!((run.records_total, run.records_success, run.records_failed), (14, 7, 7));
                 let failures = flow.failures(run.id).await;
                 for (field, record) in &lacking {
-                    let kept = failures.iter().find(|failure| failure.raw == record.to_string());
+                    let raw = record.to_string();
+                    let kept = failures.iter().find(|failure| failure.raw == raw);
                     let kept = kept.unwrap_or_else(|| panic!("{field}: {failures:?}"));
                     assert!(kept.reason.contains(&format!("(from `{field}`)")), "{}", kept.reason);
                     assert_eq!(kept.external_id.starts_with("hash:"), *field == "sale_id");

@@ -55,8 +55,10 @@ pub(crate) const USUAL: &str = concat!(
     " LIMIT $12"
 );
 
-/// How many records each run like this one had, of the last four weeks on the same weekday and at about the same
-/// time: of the same system, kind and stream, ended well and asked for nothing of their own. In no order.
+/// How many records each run like this one had, at about its time of its weekday in the last four weeks.
+///
+/// Runs like it are those of its system, kind and stream that ended well and were asked for nothing of their own.
+/// In no order.
 pub async fn usual_records(store: &Store, run: &Run) -> Result<Vec<i64>, StoreError> {
     let week = |ago: i32| -> (DateTime<Utc>, DateTime<Utc>) {
         let then = run.created_at - TimeDelta::weeks(1) * ago;

@@ -102,9 +102,10 @@ impl WebhookSpec {
 }
 
 impl WebhookSpec {
-    /// Maps a record once more that failed when an event of this type brought it, as the first route does that
-    /// takes such records. Nothing where there is none. What the rest of the event said is not known any more, so a
-    /// condition that asks for it counts as fulfilled.
+    /// Maps a record once more that failed when an event of this type brought it.
+    ///
+    /// As the first route does that takes such records; nothing where there is none. What the rest of the event
+    /// said is not known any more, so a condition that asks for it counts as fulfilled.
     pub(in crate::vendor) fn map_again(
         &self,
         manifest: &Manifest,
