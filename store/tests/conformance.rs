@@ -263,6 +263,7 @@ on_both! {
         only_resolved_failures_are_purged,
         failures_to_try_again_are_open_and_were_there,
         what_was_told_anew_is_not_mended_by_an_older_reading,
+        large_records_are_tried_again_one_by_one,
     }
     sync_cursors {
         a_cursor_never_moves_backwards_unless_forced,

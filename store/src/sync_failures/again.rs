@@ -25,23 +25,30 @@ pub struct Wanted<'a> {
     pub until: DateTime<Utc>,
 }
 
+/// So much text of records is read at a time; one record may be larger.
+const BITE_CHARS_MAX: i64 = 8_000_000;
+
 macro_rules! open_body {
-    ($wanted:expr, $after:expr, $limit:expr, $executor:expr) => {{
-        let mut query =
-            QueryBuilder::new("SELECT * FROM sync_failures WHERE resolved_at IS NULL AND system_id = ");
+    ($columns:literal, $row:ty, $wanted:expr, $after:expr, $last:expr, $limit:expr, $executor:expr) => {{
+        let mut query = QueryBuilder::new(concat!(
+            "SELECT ",
+            $columns,
+            " FROM sync_failures WHERE resolved_at IS NULL AND system_id = "
+        ));
         query.push_bind($wanted.system_id);
         if let Some(stream) = $wanted.stream {
             query.push(" AND stream = ").push_bind(stream.to_owned());
         }
         query.push(" AND created_at <= ").push_bind($wanted.until);
-        query.push(" AND id < ").push_bind(beyond($wanted.until));
+        query.push(" AND id <= ").push_bind($last);
         query.push(" AND id > ").push_bind($after.unwrap_or(Uuid::nil()));
         query.push(" ORDER BY id LIMIT ").push_bind($limit);
-        query.build_query_as::<SyncFailure>().fetch_all($executor).await
+        query.build_query_as::<$row>().fetch_all($executor).await
     }};
 }
 
-/// Open failures in the order of their ids, those after `after`, at most [`PAGE_MAX`].
+/// Open failures in the order of their ids, those after `after`, at most [`PAGE_MAX`], and fewer of large records.
+/// None means that there are no more.
 pub async fn list_to_try(
     store: &Store,
     wanted: Wanted<'_>,
@@ -49,7 +56,24 @@ pub async fn list_to_try(
     limit: u32,
 ) -> Result<Vec<SyncFailure>, StoreError> {
     let limit = i64::from(limit.min(PAGE_MAX));
-    Ok(on_read!(store, |ex| open_body!(wanted, after, limit, ex))?)
+    let last = beyond(wanted.until);
+    let sizes: Vec<(Uuid, i64)> = on_read!(store, |ex| open_body!(
+        "id, CAST(LENGTH(raw) AS BIGINT)",
+        (Uuid, i64),
+        wanted,
+        after,
+        last,
+        limit,
+        ex
+    ))?;
+    let mut chars = 0;
+    let fits = sizes.iter().take_while(|(_, size)| {
+        let begun = chars;
+        chars += size;
+        begun == 0 || chars <= BITE_CHARS_MAX
+    });
+    let Some((last, _)) = fits.last() else { return Ok(Vec::new()) };
+    Ok(on_read!(store, |ex| open_body!("*", SyncFailure, wanted, after, *last, limit, ex))?)
 }
 
 pub(crate) const MEND: &str = "UPDATE sync_failures SET resolved_at = $3, updated_at = $3 \

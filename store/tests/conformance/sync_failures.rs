@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use zhilian_sync_store::record_batches::RefusedRecord;
 use zhilian_sync_store::sync_failures::{
-    Failing, FailureStage, NewFailure, SyncFailure, Wanted, count_of_run, count_open, find, list_of_run,
-    list_open, list_to_try, mend, purge, record_batch, resolve, restate,
+    Failing, FailureStage, Filter, NewFailure, SyncFailure, Wanted, count_of_run, count_open, find, list,
+    list_of_run, list_open, list_to_try, mend, purge, record_batch, resolve, restate,
 };
 use zhilian_sync_store::{RunId, Store, SystemId};
 
@@ -209,4 +209,26 @@ pub(crate) async fn what_was_told_anew_is_not_mended_by_an_older_reading(store: 
     assert_eq!(shown(&second).await, ("old".into(), FailureStage::Mapping, 1, at(60), Some(at(60))));
     let open = ("tried\u{fffd}".to_owned(), FailureStage::Storing, 1, at(0), None);
     assert_eq!(shown(&third).await, open, "nothing was heard of the record, so its time stays");
+}
+
+pub(crate) async fn large_records_are_tried_again_one_by_one(store: Store) {
+    let system = system(&store).await;
+    let run = run(&store, system).await;
+    let large = |id: &str, chars: usize| NewFailure { raw: "x".repeat(chars), ..failure(id, "x") };
+    fail(&store, system, run, vec![failure("A", "x"), large("B", 9_000_000), failure("C", "x")]).await;
+    let wanted = Wanted { system_id: system, stream: None, until: at(0) };
+    let mut bites = Vec::new();
+    let mut after = None;
+    loop {
+        let bite = list_to_try(&store, wanted, after, 10).await.unwrap();
+        let Some(last) = bite.last() else { break };
+        after = Some(last.id);
+        bites.push(bite.len());
+    }
+    assert_eq!(bites.iter().sum::<usize>(), 3);
+    assert!(bites.len() > 1, "{bites:?}");
+    let filter = Filter { system_id: Some(system), limit: 10, ..Filter::default() };
+    let listed = list(&store, &filter).await.unwrap();
+    assert_eq!(listed.len(), 3);
+    assert!(listed.iter().all(|failure| failure.raw.is_empty()), "a list is without the records");
 }
