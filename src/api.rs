@@ -108,6 +108,12 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/integrations/sync-logs/{run_id}/retry", "retry_run", Needs(ManageRuns)),
     route(Method::GET, "/integrations/sync-failures", "list_failures", Needs(SeeRuns)),
     route(Method::GET, "/integrations/sync-failures/{failure_id}", "show_failure", Needs(SeeRuns)),
+    route(
+        Method::POST,
+        "/integrations/systems/{system_id}/failures/retry",
+        "retry_failures",
+        Needs(ManageRuns),
+    ),
     route(Method::GET, "/events", "stream_events", Needs(SeeRuns)),
     route(
         Method::POST,

@@ -8,10 +8,16 @@ mod anew;
 mod boundaries;
 #[path = "flows/credentials.rs"]
 mod credentials;
+#[path = "flows/failures.rs"]
+mod failures;
 #[path = "flows/harness.rs"]
 mod harness;
+#[path = "flows/hostile.rs"]
+mod hostile;
 #[path = "flows/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "flows/notes.rs"]
+mod notes;
 #[path = "flows/runs.rs"]
 mod runs;
 #[path = "flows/schedules.rs"]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use chrono_tz::Tz;
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::{Clock, Store};
 
@@ -12,7 +13,7 @@ use crate::inbox::apply::Applying;
 use crate::outcome::JobError;
 use crate::queue::Queue;
 use crate::settings::{EngineSettings, QueueSettings, WebhookSettings};
-use crate::vendor::{Connection, ConnectionSpec, Vendors};
+use crate::vendor::{Connection, ConnectionSpec, Manifest, Vendors};
 
 /// The database, the queue, the vendors and the settings. Cheap to clone.
 #[derive(Clone)]
@@ -80,15 +81,19 @@ impl Context {
         }
     }
 
-    /// A connection to a system's vendor, with its credentials opened.
-    pub fn connect(&self, system: &ExternalSystem) -> Result<Connection, JobError> {
-        let manifest = self.vendors.catalog().resolve(&system.provider, &system.config).map_err(|error| {
+    /// The manifest of a system's vendor, with what the system sets of it.
+    pub fn manifest(&self, system: &ExternalSystem) -> Result<Arc<Manifest>, JobError> {
+        self.vendors.catalog().resolve(&system.provider, &system.config).map_err(|error| {
             JobError::give_up(
                 "bad_manifest",
                 format!("the vendor manifest of this system has mistakes: {error}"),
             )
-        })?;
-        let timezone = system.timezone.parse().map_err(|_| {
+        })
+    }
+
+    /// The zone of times without an offset.
+    pub fn timezone(system: &ExternalSystem) -> Result<Tz, JobError> {
+        system.timezone.parse().map_err(|_| {
             JobError::give_up(
                 "bad_timezone",
                 format!(
@@ -96,7 +101,13 @@ impl Context {
                     system.timezone
                 ),
             )
-        })?;
+        })
+    }
+
+    /// A connection to a system's vendor, with its credentials opened.
+    pub fn connect(&self, system: &ExternalSystem) -> Result<Connection, JobError> {
+        let manifest = self.manifest(system)?;
+        let timezone = Self::timezone(system)?;
         self.vendors.connect(ConnectionSpec {
             system_id: system.id,
             version: system.version,

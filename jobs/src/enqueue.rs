@@ -94,7 +94,7 @@ pub struct Wish {
     pub kind: Kind,
     /// For which system; none for a replay of several systems' events.
     pub system: Option<SystemId>,
-    /// The stream of a pull; the kind's own name for the others.
+    /// The stream of a pull, or whose failures are tried again; the kind's own name for the others.
     pub stream: String,
     /// Why.
     pub trigger: Trigger,
@@ -208,6 +208,16 @@ impl Wish {
         }
     }
 
+    /// A person's wish to map once more what failed: of one stream, or of all.
+    #[must_use]
+    pub fn retry_failures(system: SystemId, stream: Option<&str>, requested_by: Option<UserId>) -> Self {
+        Self {
+            kind: Kind::RetryFailures,
+            stream: stream.unwrap_or(Kind::RetryFailures.as_str()).into(),
+            ..Self::connection_test(system, requested_by)
+        }
+    }
+
     /// At most one run with this key is under way.
     fn exclusive_key(&self) -> String {
         let system = self.system.map(|system| system.to_string()).unwrap_or_default();
@@ -227,6 +237,7 @@ impl Wish {
                 let member = self.push.map(|push| push.member.to_string()).unwrap_or_default();
                 format!("push/{system}/{member}")
             }
+            Kind::RetryFailures => format!("failures/{system}/{}", self.stream),
             Kind::ReplayWebhooks => {
                 let store = self.replay.as_ref().and_then(|replay| replay.store.as_deref());
                 format!("replay/{system}/{}", store.unwrap_or_default())

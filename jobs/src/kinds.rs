@@ -13,6 +13,7 @@ pub mod connection_test;
 pub mod pull;
 pub mod push_member;
 mod replay_webhooks;
+mod retry_failures;
 mod upkeep;
 
 /// A kind of job; its text is stored and stable forever.
@@ -28,18 +29,21 @@ pub enum Kind {
     ApplyWebhooks,
     /// Applies webhook events once more.
     ReplayWebhooks,
+    /// Maps records that failed once more.
+    RetryFailures,
     /// Deletes what is old.
     Upkeep,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ConnectionTest,
         Self::Pull,
         Self::PushMember,
         Self::ApplyWebhooks,
         Self::ReplayWebhooks,
+        Self::RetryFailures,
         Self::Upkeep,
     ];
 
@@ -52,6 +56,7 @@ impl Kind {
             Self::PushMember => "push_member",
             Self::ApplyWebhooks => "apply_webhooks",
             Self::ReplayWebhooks => "replay_webhooks",
+            Self::RetryFailures => "retry_failures",
             Self::Upkeep => "upkeep",
         }
     }
@@ -66,7 +71,7 @@ impl Kind {
     #[must_use]
     pub const fn lane(self, trigger: Trigger) -> Lane {
         match (self, trigger) {
-            (Self::ConnectionTest | Self::ReplayWebhooks, _)
+            (Self::ConnectionTest | Self::ReplayWebhooks | Self::RetryFailures, _)
             | (Self::Pull | Self::PushMember, Trigger::Manual) => Lane::Interactive,
             (Self::ApplyWebhooks, _) => Lane::Hooks,
             (Self::Pull | Self::PushMember, _) => Lane::Syncs,
@@ -79,7 +84,7 @@ impl Kind {
     pub fn max_attempts(self, settings: &EngineSettings) -> i64 {
         match self {
             Self::ConnectionTest | Self::ApplyWebhooks => 1,
-            Self::Pull | Self::PushMember | Self::ReplayWebhooks | Self::Upkeep => {
+            Self::Pull | Self::PushMember | Self::ReplayWebhooks | Self::RetryFailures | Self::Upkeep => {
                 i64::from(settings.max_attempts.max(1))
             }
         }
@@ -114,6 +119,7 @@ pub(crate) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         Kind::PushMember => push_member::run(ctx, attempt).await,
         Kind::ApplyWebhooks => apply_webhooks::run(attempt),
         Kind::ReplayWebhooks => replay_webhooks::run(ctx, attempt).await,
+        Kind::RetryFailures => retry_failures::run(ctx, attempt).await,
         Kind::Upkeep => upkeep::run(ctx, attempt).await,
     }
 }
@@ -127,7 +133,15 @@ mod tests {
         let texts: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
         assert_eq!(
             texts,
-            ["connection_test", "pull", "push_member", "apply_webhooks", "replay_webhooks", "upkeep"]
+            [
+                "connection_test",
+                "pull",
+                "push_member",
+                "apply_webhooks",
+                "replay_webhooks",
+                "retry_failures",
+                "upkeep"
+            ]
         );
         assert!(Kind::ALL.iter().all(|kind| Kind::parse(kind.as_str()) == Some(*kind)));
     }
@@ -140,5 +154,6 @@ mod tests {
         assert_eq!(Kind::PushMember.lane(Trigger::Manual), Lane::Interactive);
         assert_eq!(Kind::ConnectionTest.lane(Trigger::Manual), Lane::Interactive);
         assert_eq!(Kind::ReplayWebhooks.lane(Trigger::Manual), Lane::Interactive);
+        assert_eq!(Kind::RetryFailures.lane(Trigger::Manual), Lane::Interactive);
     }
 }

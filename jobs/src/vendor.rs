@@ -24,11 +24,15 @@ mod path;
 
 pub mod webhook;
 
+mod again;
+
 mod check;
 
+pub use again::{Again, KeptRecord};
 pub use catalog::Catalog;
 pub use check::{CheckReport, check_file, replay, replay_event};
 pub use client::{Connection, ConnectionSpec, Page, PageRequest, ProbeReport, Vendors, VendorsError, Window};
+pub use json::read as read_json;
 pub use manifest::{
     ConfigKey, ConfigKind, CredentialSpec, Manifest, ManifestError, ManifestErrors, Stream, Target,
 };

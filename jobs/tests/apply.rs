@@ -15,6 +15,8 @@ mod support;
 
 #[path = "apply/failing.rs"]
 mod failing;
+#[path = "apply/hostile.rs"]
+mod hostile;
 #[path = "apply/logs.rs"]
 mod logs;
 #[path = "apply/replays.rs"]
@@ -76,6 +78,10 @@ mod on_both {
             events_of_a_paused_system_wait_until_it_is_resumed,
             a_manifest_that_is_mended_in_time_loses_nothing,
             a_stopping_process_claims_nothing,
+        }
+        hostile {
+            a_hostile_event_costs_itself,
+            hostile_records_cost_themselves,
         }
         logs {
             what_a_minute_did_is_one_row_with_its_counts,

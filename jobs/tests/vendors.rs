@@ -2,6 +2,8 @@
 //! misbehaves in every way that was ever seen.
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
+#[path = "vendors/again.rs"]
+mod again;
 #[path = "vendors/answers.rs"]
 mod answers;
 #[path = "vendors/calls.rs"]

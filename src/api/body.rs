@@ -10,6 +10,7 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaR
 use poem_openapi::types::{ParseFromJSON, Type};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Map, Value};
+use zhilian_sync_jobs::vendor::read_json;
 
 use super::BodyLimit;
 use super::problem::{FieldError, Problem, plain};
@@ -196,10 +197,10 @@ fn check_content_type(request: &Request) -> Result<(), Problem> {
 fn fields_of(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     let malformed = |detail: String| Problem::bad_request("malformed_json", detail);
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("the body is not UTF-8".to_owned()))?;
-    match serde_json::from_str(text) {
+    match read_json(text) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(malformed("the body is not a JSON object".to_owned())),
-        Err(error) => Err(malformed(format!("the body is not JSON: {error}"))),
+        Err(problem) => Err(malformed(format!("the body {problem}"))),
     }
 }
 
@@ -250,6 +251,8 @@ mod tests {
         insta::assert_snapshot!(refused("{}"), @"invalid_values: `name` is missing");
         insta::assert_snapshot!(refused("[]"), @"malformed_json: the body is not a JSON object");
         insta::assert_snapshot!(refused("{"), @"malformed_json: the body is not JSON: EOF while parsing an object at line 1 column 1");
+        let deep = r#"{"name": "tofu", "x": {"$serde_json::private::RawValue": "[]"}}"#;
+        insta::assert_snapshot!(refused(deep), @"malformed_json: the body has a member whose name begins with `$serde_json::private::`, which is reserved");
     }
 
     #[test]

@@ -1,20 +1,33 @@
-//! Records that could not be mapped or stored: list and show. None is ever dropped; a later version that
-//! succeeds resolves it.
+//! Records that could not be mapped or stored: list, show, try again. None is ever dropped; a later version
+//! that succeeds resolves it, and so does a mapping that was mended.
 
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
+use serde_json::json;
 use uuid::Uuid;
+use zhilian_sync_jobs::enqueue::{self, Wish};
 use zhilian_sync_store::sync_failures::{self, Filter, SyncFailure};
-use zhilian_sync_store::{RunId, SystemId, external_systems};
+use zhilian_sync_store::{RunId, SystemId, external_systems, sync_logs};
 
 use super::Tag;
 use super::access::{Permission, in_scope};
 use super::answer::{Answer, Found};
+use super::body::{Body, request_body};
 use super::caller::Caller;
 use super::page::{Limit, Page, Wanted};
 use super::problem::Problem;
+use super::runs::RunAnswer;
+use super::systems;
 use super::values::{Json, Text, Time};
 use crate::app::App;
+
+request_body! {
+    /// Which failures of a system are tried again; all that are open where nothing is named.
+    refuses_unknown pub struct RetrySome {
+        /// Only those of this stream.
+        stream: Option<Text<100>>,
+    }
+}
 
 /// The operations of this file.
 pub struct Failures(pub App);
@@ -27,7 +40,7 @@ pub struct SyncFailureAnswer {
     pub id: String,
     /// Whose record.
     pub system_id: String,
-    /// The run in which it failed last.
+    /// The run that brought it last; trying it again leaves that as it is.
     pub run_id: Option<String>,
     /// Of which stream.
     pub stream: String,
@@ -41,9 +54,9 @@ pub struct SyncFailureAnswer {
     pub occurrences: i64,
     /// When it failed first.
     pub created_at: Time,
-    /// When it failed last, or was resolved.
+    /// When the vendor told it last, or it was resolved.
     pub updated_at: Time,
-    /// When a later version succeeded.
+    /// When it was stored after all, or a later version of it was.
     pub resolved_at: Option<Time>,
     /// The record itself: of one failure, for those who may see it.
     #[oai(skip_serializing_if_is_none)]
@@ -129,5 +142,35 @@ impl Failures {
         }
         let raw = caller.may(Permission::SeeSamples);
         Ok(Answer(SyncFailureAnswer::new(failure, raw)))
+    }
+
+    /// Try failures again
+    ///
+    /// Maps the records of a system's open failures once more, with the manifest of today, and stores those that
+    /// now can be. Nothing that was heard of a record since is overwritten, and the vendor is not asked.
+    #[oai(
+        path = "/integrations/systems/:system_id/failures/retry",
+        method = "post",
+        operation_id = "retry_failures",
+        tag = "Tag::Runs"
+    )]
+    async fn retry_failures(
+        &self,
+        caller: Caller,
+        system_id: Path<Uuid>,
+        body: Body<RetrySome>,
+    ) -> Result<Answer<202, RunAnswer>, Problem> {
+        let context = self.0.context();
+        let system = systems::visible(context, &caller, system_id.0).await?;
+        let stream = body.value.stream.map(|stream| stream.0);
+        let wish = Wish::retry_failures(system.id, stream.as_deref(), Some(caller.user_id));
+        let detail = stream.map(|stream| json!({"stream": stream}).to_string());
+        let mut tx = context.store.begin().await?;
+        let enqueued = enqueue::enqueue(context, &mut tx, &wish).await?;
+        systems::audit(&mut tx, context, &caller, "failures.retry", &system, detail.as_deref()).await?;
+        tx.commit().await?;
+        enqueue::ring(context, wish.kind.lane(wish.trigger), &[enqueued]).await;
+        let run = enqueued.run().ok_or_else(Problem::internal)?;
+        Ok(Answer(RunAnswer::new(&sync_logs::get(&context.store, run).await?)))
     }
 }

@@ -99,6 +99,9 @@ pub struct RunDetail {
     pub failures: Vec<FailureAnswer>,
     /// What it was asked to do, where it was asked for something of its own.
     pub parameters: Option<Json>,
+    /// What was noticed beside its outcome: `unknown_fields` are members of the vendor's records that nobody reads,
+    /// with how many have them; `suspect` says why a good outcome may be none.
+    pub notes: Option<Json>,
     /// A sample of what was asked, for those who may see it.
     #[oai(skip_serializing_if_is_none)]
     pub request_data: Option<Json>,
@@ -135,7 +138,7 @@ pub struct FailureAnswer {
     pub reason: String,
     /// How often.
     pub occurrences: i64,
-    /// When a later version succeeded.
+    /// When it was stored after all, or a later version of it was.
     pub resolved_at: Option<Time>,
     /// The record itself, for those who may see it.
     #[oai(skip_serializing_if_is_none)]
@@ -224,6 +227,7 @@ impl Runs {
             attempts: attempts.collect(),
             failures: failures.into_iter().map(|failure| failure_answer(failure, samples)).collect(),
             parameters: column(&run.parameters),
+            notes: column(&run.notes),
             request_data: column(&run.request_data).filter(|_| samples),
             response_data: column(&run.response_data).filter(|_| samples),
         }))

@@ -79,8 +79,10 @@ impl From<sqlx::Error> for StoreError {
                 {
                     Self::Busy(error)
                 }
-                // PostgreSQL class 22 (data exception) and 23 (constraint).
-                Some(code) if code.len() == 5 && ["22", "23"].contains(&&code[..2]) => Self::Refused(error),
+                // PostgreSQL class 22 (data exception), 23 (constraint) and 54 (a text too long for its index).
+                Some(code) if code.len() == 5 && ["22", "23", "54"].contains(&&code[..2]) => {
+                    Self::Refused(error)
+                }
                 // SQLite: 5 busy, 6 locked, with extended codes above the low byte; 19 constraint, 18 too big.
                 Some(code) if code.len() < 5 => match code.parse::<u32>().map(|code| code & 0xff) {
                     Ok(5 | 6 | 10 | 13) => Self::Busy(error),
@@ -148,7 +150,7 @@ mod tests {
         for code in ["08006", "25006", "40001", "40P01", "53300", "55P03", "57P01", "5", "261", "13"] {
             assert!(meaning(code).is_busy(), "{code}");
         }
-        for code in ["22021", "23505", "19", "2067"] {
+        for code in ["22021", "23505", "54000", "19", "2067"] {
             assert!(matches!(meaning(code), StoreError::Refused(_)), "{code}");
         }
         for code in ["42P01", "55000", "1"] {

@@ -1,8 +1,8 @@
 //! The table `sync_failures`: records that could not be mapped or stored.
 //!
 //! They are kept with their reason and their raw text, counted in their run, and resolved when a later
-//! version succeeds; none is ever dropped. A record that fails again is the same open failure, once
-//! more.
+//! version succeeds, or they themselves do when they are tried again; none is ever dropped. A record that
+//! fails again is the same open failure, once more.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,10 @@ use crate::pool::{Store, Tx};
 use crate::record_batches::{CHUNK_ROWS, Key, RefusedRecord, clean, refuse};
 use crate::{on_read, on_tx, on_write};
 
+mod again;
 mod list;
 
+pub use again::{Wanted, list_to_try, mend, restate};
 pub use list::{Filter, find, list};
 
 /// The most failures that one list holds: a page of 500, and the one more that tells whether there is a
@@ -67,6 +69,8 @@ pub(crate) const PURGE: &str = "
 pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("sync_failures::ANY_OPEN", ANY_OPEN),
     ("sync_failures::FIND", list::FIND),
+    ("sync_failures::MEND", again::MEND),
+    ("sync_failures::RESTATE", again::RESTATE),
     ("sync_failures::LIST_OF_RUN", LIST_OF_RUN),
     ("sync_failures::LIST_OPEN", LIST_OPEN),
     ("sync_failures::COUNT_OF_RUN", COUNT_OF_RUN),
@@ -81,7 +85,7 @@ pub struct SyncFailure {
     pub id: Uuid,
     /// Whose record.
     pub system_id: SystemId,
-    /// The run in which it failed last.
+    /// The run that brought it last; trying it again leaves that as it is.
     pub sync_log_id: Option<RunId>,
     /// Of which stream.
     pub stream: String,
@@ -97,7 +101,7 @@ pub struct SyncFailure {
     pub occurrences: i64,
     /// When it failed first.
     pub created_at: DateTime<Utc>,
-    /// When it failed last, or was resolved.
+    /// When the vendor told it last, or it was resolved.
     pub updated_at: DateTime<Utc>,
     /// When a later version of it succeeded.
     pub resolved_at: Option<DateTime<Utc>>,

@@ -29,6 +29,7 @@ mod finish;
 mod list;
 mod minute;
 mod news;
+mod notes;
 
 pub use claim::{Claim, claim, fence, progress};
 pub use due::{
@@ -39,6 +40,7 @@ pub use finish::{AttemptError, Ending, cancel, cancel_all_of, finish, give_back,
 pub use list::{Filter, Tally, list, slots, tally};
 pub use minute::{APPLY_WEBHOOKS, LogMinute, log_minute, minute_id};
 pub use news::tell;
+pub use notes::{note, usual_records};
 
 /// A row of `sync_logs`.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -109,6 +111,8 @@ pub struct Run {
     pub request_data: Option<String>,
     /// A sample of what was answered, redacted (JSON).
     pub response_data: Option<String>,
+    /// What was noticed beside its outcome (JSON).
+    pub notes: Option<String>,
     /// Who asked for it.
     pub requested_by: Option<UserId>,
     /// When it was enqueued.
@@ -189,4 +193,6 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("sync_logs::list::SLOTS", list::SLOTS),
     ("sync_logs::minute::ADD_TO_MINUTE", minute::ADD_TO_MINUTE),
     ("sync_logs::minute::LOG_MINUTE", minute::LOG_MINUTE),
+    ("sync_logs::notes::NOTE", notes::NOTE),
+    ("sync_logs::notes::USUAL", notes::USUAL),
 ];

@@ -20,6 +20,7 @@ mod conformance {
     pub(crate) mod rate_budgets;
     pub(crate) mod record_patches;
     pub(crate) mod records_handed_in;
+    pub(crate) mod run_notes;
     pub(crate) mod schema;
     pub(crate) mod sessions;
     pub(crate) mod supplier_orders;
@@ -98,6 +99,11 @@ on_both! {
         runs_are_listed_within_the_callers_scope,
         runs_are_listed_newest_first_page_by_page,
         old_runs_are_purged_once_they_ended,
+    }
+    run_notes {
+        notes_are_kept_with_the_claim,
+        what_is_usual_is_the_same_hour_of_the_same_weekday,
+        only_runs_of_the_same_kind_that_ended_well_are_usual,
     }
     webhook_events {
         an_event_is_kept_as_it_was_received,
@@ -268,6 +274,9 @@ on_both! {
         only_named_records_of_the_stream_are_resolved,
         failures_are_listed_page_by_page,
         only_resolved_failures_are_purged,
+        failures_to_try_again_are_open_and_were_there,
+        what_was_told_anew_is_not_mended_by_an_older_reading,
+        large_records_are_tried_again_one_by_one,
     }
     sync_cursors {
         a_cursor_never_moves_backwards_unless_forced,

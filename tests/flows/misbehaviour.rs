@@ -7,8 +7,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde_json::json;
 use zhilian_sync::simulator::scripted::Answer;
-use zhilian_sync_store::SyncStatus;
 use zhilian_sync_store::testing::noon;
+use zhilian_sync_store::{SyncStatus, sync_cursors};
 
 use crate::harness::{list, on_every_database, sale};
 
@@ -196,6 +196,48 @@ async fn bad_records_are_kept_with_their_reasons_and_good_ones_stored() {
             assert!(failures.iter().all(|failure| failure.occurrences == 2));
             assert_eq!(flow.stored().await.len(), 21);
             flow
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_record_that_lacks_what_it_needs_is_kept_as_it_came() {
+    let at = noon() - TimeDelta::hours(1);
+    let lacking = ["sale_id", "total_fen", "sold_at"].map(|field| {
+        let mut one = sale(&format!("S-{field}"), 100, at);
+        one.as_object_mut().unwrap().remove(field);
+        (field, one)
+    });
+    // Half of them, and no more: as many as the manifest allows.
+    let good = (0..3).map(|n| sale(&format!("S-{n}"), 1, at));
+    let empty = (0..4).map(|n| json!({"nothing": n}));
+    let more = (3..7).map(|n| sale(&format!("S-{n}"), 1, at));
+    let items: Vec<_> =
+        lacking.iter().map(|(_, one)| one.clone()).chain(good).chain(empty).chain(more).collect();
+    on_every_database(
+        move |_| list(&items, 1, 1),
+        move |flow| {
+            let lacking = lacking.clone();
+            async move {
+                let run = flow.pull().await;
+                assert_eq!(run.status, SyncStatus::Partial, "{run:?}");
+                assert_eq!((run.records_total, run.records_success, run.records_failed), (14, 7, 7));
+                let failures = flow.failures(run.id).await;
+                for (field, record) in &lacking {
+                    let raw = record.to_string();
+                    let kept = failures.iter().find(|failure| failure.raw == raw);
+                    let kept = kept.unwrap_or_else(|| panic!("{field}: {failures:?}"));
+                    assert!(kept.reason.contains(&format!("(from `{field}`)")), "{}", kept.reason);
+                    assert_eq!(kept.external_id.starts_with("hash:"), *field == "sale_id");
+                }
+                let nameless = failures.iter().filter(|failure| failure.external_id.starts_with("hash:"));
+                assert_eq!(nameless.count(), 5, "each record without an id is a failure of its own");
+                let (system, stream) = (flow.system.id, "transactions");
+                let cursor = sync_cursors::find(flow.store(), system, stream, "").await.unwrap();
+                assert!(cursor.is_some_and(|cursor| cursor.watermark.is_some()), "the watermark moves");
+                flow
+            }
         },
     )
     .await;

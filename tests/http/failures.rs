@@ -87,3 +87,39 @@ async fn a_failure_is_shown_with_its_record_to_those_who_may_see_it() {
     let other = app.token(Role::Admin, Some("store-2")).await;
     assert_eq!(app.get(&path, &other).await.status, 404);
 }
+
+#[tokio::test]
+async fn failures_are_tried_again_by_those_who_may_manage_runs() {
+    for app in TestApp::every().await {
+        let admin = app.admin().await;
+        let system = app.system(&admin, json!({"store_id": "store-1"})).await;
+        let id = fail(&app, &system, "transactions", "A").await;
+        let path = format!("/integrations/systems/{system}/failures/retry");
+        let manager = app.token(Role::StoreManager, Some("store-1")).await;
+        let started = app.post(&path, &manager, &json!({"stream": "transactions"})).await;
+        assert_eq!(started.status, 202, "{}", started.text);
+        let run = started.json();
+        assert_eq!((&run["kind"], &run["sync_type"]), (&json!("retry_failures"), &json!("transactions")));
+        let same = app.post(&path, &manager, &json!({"stream": "transactions"})).await.json();
+        assert_eq!(same["id"], run["id"], "a second wish joins the first");
+        app.drain().await;
+        let run = app.get(&format!("/integrations/sync-logs/{}", run["id"].as_str().unwrap()), &admin).await;
+        assert_eq!(run.json()["run"]["status"], "partial", "{}", run.text);
+        let failure = app.get(&format!("/integrations/sync-failures/{id}"), &admin).await.json();
+        assert_eq!(failure["resolved_at"], json!(null));
+        assert!(failure["reason"].as_str().unwrap().contains("sale_id"), "{failure}");
+
+        let audit = app.get("/audit-logs?action=failures.retry", &admin).await.json();
+        assert_eq!(audit[0]["entity_id"], json!(system), "{audit}");
+        let staff = app.token(Role::Staff, Some("store-1")).await;
+        assert_eq!(app.post(&path, &staff, &json!({})).await.status, 403);
+        let other = app.token(Role::StoreManager, Some("store-2")).await;
+        assert_eq!(app.post(&path, &other, &json!({})).await.status, 404);
+        let typo = app.post(&path, &manager, &json!({"streams": "transactions"})).await;
+        assert_eq!(typo.status, 422);
+        // Without a stream it is about all of them.
+        let all = app.post(&path, &manager, &json!({})).await;
+        assert_eq!((all.status, &all.json()["sync_type"]), (202, &json!("retry_failures")));
+        app.drain().await;
+    }
+}

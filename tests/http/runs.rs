@@ -33,6 +33,7 @@ async fn a_run_that_failed_tells_every_attempt() {
             }
           ],
           "failures": [],
+          "notes": null,
           "parameters": null,
           "run": {
             "attempt": 1,

@@ -22,9 +22,11 @@ use crate::outcome::{Action, JobError};
 use crate::vendor::{Connection, Mapped, Page, PageRequest, PageToken, RecordFailure, Stream};
 use crate::worker::{Attempt, Done};
 
+mod notes;
 mod position;
 pub mod watermark;
 
+use notes::Notes;
 use position::Position;
 use watermark::Reading;
 
@@ -61,6 +63,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         .unwrap_or_default();
     let reading = Reading::begin(ctx, &system, stream, &parameters).await?;
     let (position, counts) = Position::resume(ctx, &attempt.run, stream, &reading);
+    let notes = Notes::resume(&attempt.run, position.pages);
     let mut pull = Pull {
         ctx,
         attempt,
@@ -71,6 +74,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         member_conflict: system.member_conflict,
         position,
         counts,
+        notes,
         told_at: ctx.clock().now(),
         telling: false,
     };
@@ -89,6 +93,7 @@ struct Pull<'a> {
     member_conflict: MemberConflict,
     position: Position,
     counts: Counts,
+    notes: Notes,
     /// When live clients last heard of it: at first of its start, or of the attempt before.
     told_at: DateTime<Utc>,
     /// Whether they hear of the page that is being written.
@@ -107,6 +112,9 @@ impl Pull<'_> {
             let Ok(Some(next)) = following else {
                 // The last page, or one whose successor must not be followed: what is here is kept.
                 self.position.done = following.is_ok();
+                if self.position.done && self.counts.total == 0 && page.records.is_empty() {
+                    self.notes.look_for_silence(&self.ctx.store, &self.attempt.run).await?;
+                }
                 self.counts = self.write_page(&page, mapped).await?;
                 return following.map(drop);
             };
@@ -134,6 +142,7 @@ impl Pull<'_> {
             self.told_at = now;
         }
         let mapped = self.connection.map_page(self.stream, page);
+        self.notes.see(self.stream, page, self.connection);
         if let Some(suspect) = &self.reading.suspect {
             let transactions = mapped.transactions.iter().map(|one| (Some(one.occurred_at), one.version_at));
             let records = mapped.records.iter().map(|one| (one.occurred_at, one.version_at));
@@ -201,6 +210,7 @@ impl Pull<'_> {
         let position = self.position.to_text();
         let claim = self.attempt.run.claim();
         sync_logs::progress(&mut tx, claim, Some(&position), counts, Some(&asked), Some(&answered)).await?;
+        self.notes.write(&mut tx, &self.attempt.run).await?;
         if self.telling && !self.position.done {
             sync_logs::tell(&mut tx, clock, EventKind::RunProgressed, &self.attempt.run, counts).await?;
         }

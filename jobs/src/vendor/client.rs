@@ -26,7 +26,9 @@ use serde_json::{Map, Value};
 use zhilian_sync_store::{Currency, Store, SystemId};
 
 use self::call::Call;
-use self::connect::{budget_owner, http_client, read_auth, read_config, read_endpoint};
+
+pub(in crate::vendor) use self::connect::read_config;
+use self::connect::{budget_owner, http_client, read_auth, read_endpoint};
 pub use self::probe::ProbeReport;
 
 pub(in crate::vendor) use self::push::whole_member;

@@ -3,6 +3,9 @@
 //! manifest from costing much; evaluated on the few members that an expression names, so that a rule
 //! about `body.code` never converts the thousand records beside it.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
@@ -57,6 +60,17 @@ pub(crate) struct Expression {
 /// What an expression reads: for each name the members it names, or all of it.
 type Wants = BTreeMap<String, Option<BTreeSet<String>>>;
 
+/// What an expression reads of one of its names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Reads<'a> {
+    /// It does not look at it.
+    Nothing,
+    /// These members.
+    Members(&'a BTreeSet<String>),
+    /// It takes it as a whole.
+    All,
+}
+
 impl Expression {
     /// Compiles `source`, which may use the given names.
     pub(crate) fn compile(source: &str, names: &[&str]) -> Result<Self, String> {
@@ -82,6 +96,15 @@ impl Expression {
     /// Whether it looks at what has this name.
     pub(crate) fn reads(&self, name: &str) -> bool {
         self.wants.contains_key(name)
+    }
+
+    /// What it reads of what has this name.
+    pub(crate) fn reads_of(&self, name: &str) -> Reads<'_> {
+        match self.wants.get(name) {
+            None => Reads::Nothing,
+            Some(None) => Reads::All,
+            Some(Some(members)) => Reads::Members(members),
+        }
     }
 
     /// The value of the expression for these bindings.

@@ -9,8 +9,8 @@ const RESERVED: &str = "$serde_json::private::";
 /// One of these stands in every text that can hold such a name: the name as it is, or an escape of ASCII.
 const SIGNS: [&str; 2] = ["serde_json", "\\u00"];
 
-/// The text as JSON.
-pub(super) fn read(text: &str) -> Result<Value, String> {
+/// The text as JSON, or what is wrong with it, after the name of what was read: `is not JSON: …`.
+pub fn read(text: &str) -> Result<Value, String> {
     check(text)?;
     serde_json::from_str(text).map_err(|error| not_json(&error))
 }
@@ -22,7 +22,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         return Ok(());
     }
     if names(text).any(is_reserved) {
-        return Err(format!("has a member whose name begins with `{RESERVED}`, which no vendor sends"));
+        return Err(format!("has a member whose name begins with `{RESERVED}`, which is reserved"));
     }
     Ok(())
 }

@@ -324,6 +324,24 @@ mod tests {
             "exactly one of",
         ),
         (
+            "unknown_fields = \"report\"",
+            "unknown_fields = \"refuse\"",
+            "streams.transactions.unknown_fields",
+            "expected one of `ignore`, `report`",
+        ),
+        (
+            "unknown_fields = \"report\"",
+            "known_fields = [\"cashier\"]",
+            "streams.transactions.known_fields",
+            "say `unknown_fields = \"report\"` too",
+        ),
+        (
+            "unknown_fields = \"report\"",
+            "unknown_fields = \"report\"\nknown_fields = [\"a..b\"]",
+            "streams.transactions.known_fields",
+            "is no path",
+        ),
+        (
             "overlap_secs = 60",
             "overlap_secs = \"1m\"",
             "streams.transactions.window.overlap_secs",

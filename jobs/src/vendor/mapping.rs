@@ -5,6 +5,8 @@
 pub(super) mod compile;
 mod convert;
 mod field;
+#[cfg(test)]
+mod fuzz;
 mod mapped;
 mod member;
 mod order;

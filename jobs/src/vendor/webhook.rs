@@ -27,6 +27,7 @@ use secrecy::SecretString;
 pub use self::kept::{Kept, StoredDelivery};
 pub use self::reply::{Reply, ReplyKind};
 pub use self::route::{EventScope, Plan};
+pub(super) use self::route::{observed, surroundings};
 use super::manifest::webhook::Scheme;
 pub use super::manifest::webhook::WebhookSpec;
 

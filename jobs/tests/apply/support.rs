@@ -10,7 +10,7 @@ use zhilian_sync_jobs::inbox::apply;
 use zhilian_sync_jobs::queue::Queue;
 use zhilian_sync_jobs::settings::{EngineSettings, QueueSettings, VendorSettings, WebhookSettings};
 use zhilian_sync_jobs::testing::{drain, due};
-use zhilian_sync_jobs::vendor::Vendors;
+use zhilian_sync_jobs::vendor::{Vendors, read_json};
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::pos_transactions::{self, PosTransaction};
 use zhilian_sync_store::sync_logs::{self, Run};
@@ -245,7 +245,7 @@ impl Bench {
     }
 
     pub(crate) fn new_event(&self, system_id: SystemId, system_version: i64, body: Vec<u8>) -> NewEvent {
-        let read: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let read = std::str::from_utf8(&body).ok().and_then(|text| read_json(text).ok()).unwrap_or_default();
         let id = EventId(self.store.clock().new_id());
         let event_key = read["event_id"].as_str().map_or_else(|| id.to_string(), str::to_owned);
         NewEvent {

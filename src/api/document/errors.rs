@@ -99,6 +99,7 @@ pub const SPECIAL: &[(&str, &[&str])] = &[
     ("resume_system", &["conflict"]),
     ("cancel_run", &["run_ended"]),
     ("retry_run", &["not_retryable", "conflict"]),
+    ("retry_failures", &["conflict"]),
     ("create_transaction", &["wrong_system_type"]),
     ("create_transactions", &["wrong_system_type"]),
     ("create_supplier_order", &["wrong_system_type"]),

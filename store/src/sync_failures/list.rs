@@ -28,9 +28,13 @@ pub struct Filter<'a> {
     pub limit: i64,
 }
 
+// Without the records, each of which may be as large as an answer of a vendor.
+const LIST_HEAD: &str = "SELECT id, system_id, sync_log_id, stream, external_id, stage, reason, '' AS raw, occurrences, \
+    created_at, updated_at, resolved_at FROM sync_failures WHERE TRUE";
+
 macro_rules! list_body {
     ($filter:expr, $executor:expr) => {{
-        let mut query = QueryBuilder::new("SELECT * FROM sync_failures WHERE TRUE");
+        let mut query = QueryBuilder::new(LIST_HEAD);
         if let Some(scope) = $filter.scope {
             query
                 .push(" AND system_id IN (SELECT id FROM external_systems WHERE store_id = ")
@@ -59,7 +63,7 @@ macro_rules! list_body {
     }};
 }
 
-/// A page of failures, newest first, at most [`PAGE_MAX`].
+/// A page of failures, newest first, at most [`PAGE_MAX`]; the records themselves are left out.
 pub async fn list(store: &Store, filter: &Filter<'_>) -> Result<Vec<SyncFailure>, StoreError> {
     Ok(on_read!(store, |ex| list_body!(filter, ex))?)
 }

@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use zhilian_sync_store::record_batches::RefusedRecord;
 use zhilian_sync_store::sync_failures::{
-    Failing, FailureStage, NewFailure, count_of_run, count_open, list_of_run, list_open, purge, record_batch,
-    resolve,
+    Failing, FailureStage, Filter, NewFailure, SyncFailure, Wanted, count_of_run, count_open, find, list,
+    list_of_run, list_open, list_to_try, mend, purge, record_batch, resolve, restate,
 };
 use zhilian_sync_store::{RunId, Store, SystemId};
 
@@ -149,4 +149,86 @@ pub(crate) async fn only_resolved_failures_are_purged(store: Store) {
     assert_eq!(purge(&store, at(1_000_000), 10).await.unwrap(), 1);
     let [open] = list_of_run(&store, run, None, 10).await.unwrap().try_into().unwrap();
     assert_eq!(open.external_id, "T3");
+}
+
+/// Everything that is to be tried again, three at a time.
+async fn to_try(store: &Store, wanted: Wanted<'_>) -> Vec<SyncFailure> {
+    let mut all: Vec<SyncFailure> = Vec::new();
+    loop {
+        let bite = list_to_try(store, wanted, all.last().map(|last| last.id), 3).await.unwrap();
+        if bite.is_empty() {
+            return all;
+        }
+        all.extend(bite);
+    }
+}
+
+pub(crate) async fn failures_to_try_again_are_open_and_were_there(store: Store) {
+    let (first, second) = (system(&store).await, system(&store).await);
+    let runs = (run(&store, first).await, run(&store, second).await);
+    let many = (0..8).map(|index| failure(&format!("T{index}"), "x")).collect();
+    fail(&store, first, runs.0, many).await;
+    fail(&store, second, runs.1, vec![failure("T1", "x")]).await;
+    assert_eq!(succeed(&store, first, "orders", &["T4"]).await, 1);
+    store.clock().advance(TimeDelta::seconds(1));
+    fail(&store, first, runs.0, vec![failure("later", "x")]).await;
+    let wanted = Wanted { system_id: first, stream: None, until: at(0) };
+    let mut ids: Vec<_> = to_try(&store, wanted).await.into_iter().map(|one| one.external_id).collect();
+    ids.sort();
+    assert_eq!(ids, ["T0", "T1", "T2", "T3", "T5", "T6", "T7"]);
+    let now = Wanted { until: at(1), ..wanted };
+    assert_eq!(to_try(&store, now).await.len(), 8);
+    assert_eq!(to_try(&store, Wanted { stream: Some("orders"), ..now }).await.len(), 8);
+    assert_eq!(to_try(&store, Wanted { stream: Some("payments"), ..now }).await.len(), 0);
+}
+
+pub(crate) async fn what_was_told_anew_is_not_mended_by_an_older_reading(store: Store) {
+    let system = system(&store).await;
+    let run = run(&store, system).await;
+    fail(&store, system, run, vec![failure("T1", "old"), failure("T2", "old"), failure("T3", "old")]).await;
+    let wanted = Wanted { system_id: system, stream: None, until: at(0) };
+    let read = to_try(&store, wanted).await;
+    let [first, second, third] =
+        ["T1", "T2", "T3"].map(|id| read.iter().find(|failure| failure.external_id == id).unwrap().clone());
+    store.clock().advance(TimeDelta::minutes(1));
+    fail(&store, system, run, vec![failure("T1", "new")]).await;
+
+    let mut tx = store.begin().await.unwrap();
+    assert!(!mend(&mut tx, store.clock(), &first).await.unwrap());
+    assert!(!restate(&mut tx, &first, FailureStage::Storing, "tried").await.unwrap());
+    assert!(mend(&mut tx, store.clock(), &second).await.unwrap());
+    assert!(!mend(&mut tx, store.clock(), &second).await.unwrap(), "it is resolved already");
+    assert!(restate(&mut tx, &third, FailureStage::Storing, "tried\0").await.unwrap());
+    tx.commit().await.unwrap();
+
+    let shown = async |failure: &SyncFailure| {
+        let now = find(&store, failure.id).await.unwrap().unwrap();
+        (now.reason, now.stage, now.occurrences, now.updated_at, now.resolved_at)
+    };
+    assert_eq!(shown(&first).await, ("new".into(), FailureStage::Mapping, 2, at(60), None));
+    assert_eq!(shown(&second).await, ("old".into(), FailureStage::Mapping, 1, at(60), Some(at(60))));
+    let open = ("tried\u{fffd}".to_owned(), FailureStage::Storing, 1, at(0), None);
+    assert_eq!(shown(&third).await, open, "nothing was heard of the record, so its time stays");
+}
+
+pub(crate) async fn large_records_are_tried_again_one_by_one(store: Store) {
+    let system = system(&store).await;
+    let run = run(&store, system).await;
+    let large = |id: &str, chars: usize| NewFailure { raw: "x".repeat(chars), ..failure(id, "x") };
+    fail(&store, system, run, vec![failure("A", "x"), large("B", 9_000_000), failure("C", "x")]).await;
+    let wanted = Wanted { system_id: system, stream: None, until: at(0) };
+    let mut bites = Vec::new();
+    let mut after = None;
+    loop {
+        let bite = list_to_try(&store, wanted, after, 10).await.unwrap();
+        let Some(last) = bite.last() else { break };
+        after = Some(last.id);
+        bites.push(bite.len());
+    }
+    assert_eq!(bites.iter().sum::<usize>(), 3);
+    assert!(bites.len() > 1, "{bites:?}");
+    let filter = Filter { system_id: Some(system), limit: 10, ..Filter::default() };
+    let listed = list(&store, &filter).await.unwrap();
+    assert_eq!(listed.len(), 3);
+    assert!(listed.iter().all(|failure| failure.raw.is_empty()), "a list is without the records");
 }

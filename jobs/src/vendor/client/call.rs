@@ -13,6 +13,8 @@ use zhilian_sync_store::rate_budgets::{self, Budget, Grant};
 use super::super::expression::Expression;
 use super::super::guard;
 use super::super::manifest::token::TokenSpec;
+
+use super::super::json;
 use super::super::manifest::{Limit, Request};
 use super::super::template::Slots;
 use super::Connection;
@@ -235,7 +237,8 @@ impl Connection {
         if text.iter().all(u8::is_ascii_whitespace) {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(text).map_err(|error| self.not_json(bytes, &error, url))
+        let text = std::str::from_utf8(text).map_err(|_| "is not text in UTF-8".to_owned());
+        text.and_then(json::read).map_err(|problem| self.not_json(bytes, &problem, url))
     }
 
     fn request_sample(&self, request: &Request, draft: &Draft) -> Value {

@@ -67,7 +67,10 @@ pub(super) fn read_endpoint(manifest: &Manifest, given: Option<&str>) -> Result<
 }
 
 /// The system's settings in the types that the manifest declares; others are left as they are.
-pub(super) fn read_config(manifest: &Manifest, given: &Map<String, Value>) -> Result<Value, JobError> {
+pub(in crate::vendor) fn read_config(
+    manifest: &Manifest,
+    given: &Map<String, Value>,
+) -> Result<Value, JobError> {
     let mut config = given.clone();
     for key in &manifest.config {
         let present = config.get(&key.name).is_some_and(|value| !value.is_null() && value != "");

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::super::guard::Refused;
 use super::super::manifest::FailureOutcome;
-use super::super::{path, template};
+use super::super::{json, path, template};
 use super::Connection;
 use super::call::Answer;
 use crate::outcome::{Action, JobError};
@@ -111,7 +111,8 @@ impl Connection {
         wait: Option<Duration>,
         url: &Url,
     ) -> JobError {
-        let body: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+        let text = std::str::from_utf8(bytes).ok();
+        let body = text.and_then(|text| json::read(text).ok()).unwrap_or(Value::Null);
         let words = self.vendor_words(&body, bytes);
         if let Some(error) = self.by_failure_rule(status.as_u16(), &body, &words) {
             return error;
@@ -188,14 +189,14 @@ impl Connection {
         JobError::retry("vendor_error", self.redact(&message))
     }
 
-    /// 200, and no JSON.
-    pub(super) fn not_json(&self, bytes: &[u8], error: &serde_json::Error, url: &Url) -> JobError {
+    /// 200, and no JSON: `problem` says what it is instead.
+    pub(super) fn not_json(&self, bytes: &[u8], problem: &str, url: &Url) -> JobError {
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(512)]);
         let html = text.trim_start().to_ascii_lowercase();
         let what = if html.starts_with("<!doctype html") || html.starts_with("<html") {
             "a web page".to_owned()
         } else {
-            format!("no valid JSON ({})", self.redact(&error.to_string()))
+            format!("no valid JSON ({})", self.redact(problem.trim_start_matches("is not JSON: ")))
         };
         JobError::retry(
             "not_json",

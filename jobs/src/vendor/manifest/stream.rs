@@ -2,6 +2,7 @@
 //! what becomes of them. Part of the manifest; `paging.rs`, `client.rs` and `mapping.rs` act on it.
 
 pub(in crate::vendor) mod read;
+pub(crate) mod unknown;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde_json::Value;
 
+use self::unknown::KnownFields;
 use super::super::expression::Expression;
 use super::super::mapping::Mapping;
 use super::super::path::Path;
@@ -41,11 +43,21 @@ pub struct Stream {
     pub(crate) answer: Answer,
     pub(crate) window: Option<WindowSpec>,
     pub(crate) mapping: Mapping,
+    /// What is known of its records, where members that nothing mentions are reported.
+    pub(crate) known_fields: Option<KnownFields>,
     /// How one record is asked for, after an event that only names it.
     pub(crate) one: Option<One>,
 }
 
 impl Stream {
+    /// Calls `tell` with the name of every member of a record that nothing mentions, where the manifest wants to
+    /// know.
+    pub fn unknown_fields(&self, record: &Value, mut tell: impl FnMut(&str)) {
+        if let Some(known) = &self.known_fields {
+            known.unknown_of(record, &mut tell);
+        }
+    }
+
     /// The table that its records go into.
     #[must_use]
     pub fn target(&self) -> Target {

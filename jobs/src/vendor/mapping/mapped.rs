@@ -41,7 +41,7 @@ impl Mapped {
     }
 
     /// Adds what became of other records.
-    pub(in crate::vendor) fn append(&mut self, mut other: Self) {
+    pub(crate) fn append(&mut self, mut other: Self) {
         self.transactions.append(&mut other.transactions);
         self.records.append(&mut other.records);
         self.orders.append(&mut other.orders);

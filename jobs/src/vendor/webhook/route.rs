@@ -101,6 +101,48 @@ impl WebhookSpec {
     }
 }
 
+impl WebhookSpec {
+    /// Maps a record once more that failed when an event of this type brought it.
+    ///
+    /// As the first route does that takes such records; nothing where there is none. What the rest of the event
+    /// said is not known any more, so a condition that asks for it counts as fulfilled.
+    pub(in crate::vendor) fn map_again(
+        &self,
+        manifest: &Manifest,
+        event_type: &str,
+        stream: &str,
+        record: &Value,
+        scope: &EventScope<'_>,
+    ) -> Option<Mapped> {
+        let name = Value::from(event_type);
+        let known = [("event_type", &name), ("config", scope.config), ("record", record)];
+        let holds = |route: &&Route| {
+            let asked = route.when.as_ref().filter(|when| !when.reads("body") && !when.reads("query"));
+            asked.is_none_or(|when| when.holds(&known).unwrap_or(false))
+        };
+        let routes = self.routes.iter().filter(|route| fits(route, event_type, scope)).filter(holds);
+        let of = routes.filter_map(record_route).find(|of| of.stream.as_str() == stream)?;
+        let (_, mapping) = of.stream.find(manifest)?;
+        let around = Surroundings { optional: of.optional, ..surroundings(stream, scope) };
+        let shaped = vec![shape(of, record, event_type)];
+        Some(observed(map_shaped(mapping, std::slice::from_ref(record), shaped, &around), scope))
+    }
+
+    /// What the records of a stream mean that some event brings.
+    pub(in crate::vendor) fn mapping_of<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+        stream: &str,
+    ) -> Option<&'a Mapping> {
+        let of = self.routes.iter().filter_map(record_route).find(|of| of.stream.as_str() == stream)?;
+        of.stream.find(manifest).map(|(_, mapping)| mapping)
+    }
+}
+
+fn record_route(route: &Route) -> Option<&RecordRoute> {
+    if let Action::Record(of) = &route.action { Some(of) } else { None }
+}
+
 fn fits(route: &Route, event_type: &str, scope: &EventScope<'_>) -> bool {
     (route.types.is_empty() || route.types.contains(&scope.system_type))
         && route.events.iter().any(|glob| glob.fits(event_type))
@@ -273,7 +315,7 @@ fn map_shaped(
 }
 
 /// Each record with the time at which the event came.
-fn observed(mut mapped: Mapped, scope: &EventScope<'_>) -> Mapped {
+pub(in crate::vendor) fn observed(mut mapped: Mapped, scope: &EventScope<'_>) -> Mapped {
     for transaction in &mut mapped.transactions {
         transaction.observed_at = Some(scope.received_at);
     }
@@ -289,7 +331,7 @@ fn observed(mut mapped: Mapped, scope: &EventScope<'_>) -> Mapped {
     mapped
 }
 
-pub(super) fn surroundings<'a>(stream: &'a str, scope: &EventScope<'a>) -> Surroundings<'a> {
+pub(in crate::vendor) fn surroundings<'a>(stream: &'a str, scope: &EventScope<'a>) -> Surroundings<'a> {
     Surroundings {
         stream,
         config: scope.config,

@@ -7,6 +7,8 @@ use chrono::format::{Item, StrftimeItems};
 use chrono_tz::Tz;
 
 use super::{Answer, BodyAs, One, Pagination, PagingStyle, Request, Stream, Target, TimeFormat, WindowSpec};
+
+use super::unknown::read_unknown_fields;
 use crate::vendor::manifest::section::Section;
 use crate::vendor::mapping;
 use crate::vendor::template::{JsonTemplate, Slot};
@@ -53,6 +55,7 @@ pub(in crate::vendor::manifest) fn read_stream(
     let failure_share_max = section.share("failure_share_max").unwrap_or(FAILURE_SHARE_DEFAULT);
     let pages_max = section.whole("pages_max", 1..=1_000_000).unwrap_or(PAGES_MAX_DEFAULT);
     let position_ttl = section.secs("position_ttl_secs", 0..=30 * DAY_SECS).unwrap_or(position_ttl);
+    let known_fields = read_unknown_fields(&section);
     let one = section.section("one").and_then(read_one);
     if let (Some(request), Some(pagination)) = (&request, &pagination) {
         check_paging(&section, request, pagination, window.as_ref());
@@ -74,6 +77,7 @@ pub(in crate::vendor::manifest) fn read_stream(
         answer: answer?,
         window,
         mapping: mapping?,
+        known_fields,
         one,
     })
 }
