@@ -5,7 +5,9 @@ use std::{env, fs};
 
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script its folders in the environment")]
 fn main() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/vendors");
+    // Asked for when it runs, not when it is compiled: a build folder may be moved with its checkout.
+    let package = env::var("CARGO_MANIFEST_DIR").expect("cargo sets `CARGO_MANIFEST_DIR`");
+    let folder = Path::new(&package).join("../config/vendors");
     println!("cargo:rerun-if-changed={}", folder.display());
     let mut names: Vec<String> = fs::read_dir(&folder)
         .expect("`config/vendors` can be read")
