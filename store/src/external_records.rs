@@ -19,6 +19,7 @@ use crate::record_batches::{
     self, Batch, ChangedRow, ContentHash, EXTERNAL_ID_BYTES_MAX, Key, NewRow, RecordKey, RecordTable,
     RefusedRecord, RowThere, Upserted, check_id, check_time, clean, clean_option,
 };
+use crate::record_columns::insertion;
 use crate::records_handed_in::{self, HandedIn};
 use crate::text_enum::SyncStatus;
 
@@ -29,10 +30,6 @@ pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, get, list, tally};
 #[cfg(feature = "testing")]
 pub(crate) use list::STATEMENTS;
 
-const HEAD: &str = "
-    INSERT INTO external_records (id, system_id, store_id, stream, external_id, status, currency, amount,
-        occurred_at, number, customer_phone, data, sync_status, version_at, observed_at, content_hash,
-        sync_log_id, raw, created_at, updated_at, deleted_at) ";
 const OVERWRITE: &str = "
     ON CONFLICT (system_id, stream, external_id) DO UPDATE SET
         store_id = excluded.store_id, currency = excluded.currency, amount = excluded.amount,
@@ -251,38 +248,29 @@ impl NewRow for ExternalRecord {
     }
 }
 
-/// A statement that inserts rows and overwrites those that are there.
-macro_rules! insert_rows {
-    ($rows:expr) => {{
-        let mut query = QueryBuilder::new(HEAD);
-        query.push_values($rows, |mut values, row: &ExternalRecord| {
-            values
-                .push_bind(row.id)
-                .push_bind(row.system_id)
-                .push_bind(row.store_id.as_deref())
-                .push_bind(row.stream.as_str())
-                .push_bind(row.external_id.as_str())
-                .push_bind(row.status.as_deref())
-                .push_bind(row.currency)
-                .push_bind(row.amount)
-                .push_bind(row.occurred_at)
-                .push_bind(row.number.as_deref())
-                .push_bind(row.customer_phone.as_deref())
-                .push_bind(row.data.as_str())
-                .push_bind(row.sync_status)
-                .push_bind(row.version_at)
-                .push_bind(row.observed_at)
-                .push_bind(row.content_hash.as_slice())
-                .push_bind(row.sync_log_id)
-                .push_bind(row.raw.as_str())
-                .push_bind(row.created_at)
-                .push_bind(row.updated_at)
-                .push_bind(row.deleted_at);
-        });
-        query.push(OVERWRITE);
-        query
-    }};
-}
+insertion!("external_records", |row: &ExternalRecord| {
+    id "UUID" = row.id,
+    system_id "UUID" = row.system_id,
+    store_id "TEXT" = row.store_id.as_deref(),
+    stream "TEXT" = row.stream.as_str(),
+    external_id "TEXT" = row.external_id.as_str(),
+    status "TEXT" = row.status.as_deref(),
+    currency "TEXT" = row.currency.as_ref().map(Currency::as_str),
+    amount "BIGINT" = row.amount,
+    occurred_at "TIMESTAMPTZ" = row.occurred_at,
+    number "TEXT" = row.number.as_deref(),
+    customer_phone "TEXT" = row.customer_phone.as_deref(),
+    data "TEXT" = row.data.as_str(),
+    sync_status "TEXT" = row.sync_status.as_str(),
+    version_at "TIMESTAMPTZ" = row.version_at,
+    observed_at "TIMESTAMPTZ" = row.observed_at,
+    content_hash "BYTEA" = row.content_hash.as_slice(),
+    sync_log_id "UUID" = row.sync_log_id,
+    raw "TEXT" = row.raw.as_str(),
+    created_at "TIMESTAMPTZ" = row.created_at,
+    updated_at "TIMESTAMPTZ" = row.updated_at,
+    deleted_at "TIMESTAMPTZ" = row.deleted_at,
+});
 
 /// The table, for [`record_batches`].
 struct Table;
@@ -295,14 +283,8 @@ impl RecordTable for Table {
         batch: &Batch<'_>,
         rows: &[ExternalRecord],
     ) -> Result<Vec<ChangedRow>, StoreError> {
-        // Not persistent: every number of rows is a text of its own, and keeping them prepared would
-        // cost each connection megabytes.
-        Ok(on_tx!(tx, |ex| {
-            let mut query = insert_rows!(rows);
-            query.push(if batch.force { FORCED } else { IF_NEWER });
-            query.push(CHANGED);
-            query.build_query_as().persistent(false).fetch_all(ex).await
-        })?)
+        let rows: Vec<&ExternalRecord> = rows.iter().collect();
+        insert(tx, &rows, &[OVERWRITE, if batch.force { FORCED } else { IF_NEWER }, CHANGED]).await
     }
 
     async fn raise(tx: &mut Tx, batch: &Batch<'_>, rows: &[ExternalRecord]) -> Result<(), StoreError> {

@@ -26,6 +26,7 @@ pub mod external_records;
 pub mod member_syncs;
 pub mod pos_transactions;
 pub mod record_batches;
+mod record_columns;
 pub mod record_patches;
 pub mod records_handed_in;
 pub mod supplier_orders;

@@ -27,6 +27,7 @@ use crate::record_batches::{
     self, Batch, ChangedRow, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, RowThere,
     Upserted, check_id, check_time, clean, clean_option,
 };
+use crate::record_columns::insertion;
 use crate::text_enum::{MemberConflict, MemberOrigin, SyncStatus};
 
 mod list;
@@ -38,10 +39,6 @@ pub use ours::{OurMember, Pushed, ask_for_push, fail_push, fail_pushes, finish_p
 #[cfg(feature = "testing")]
 pub(crate) const STATEMENTS: [&[(&str, &str)]; 2] = [list::STATEMENTS, ours::STATEMENTS];
 
-const HEAD: &str = "
-    INSERT INTO member_syncs (id, system_id, store_id, member_id, external_member_id, phone, name, email, level,
-        points, balance, currency, sync_status, last_activity, version_at, observed_at, content_hash, sync_log_id,
-        raw, created_at, updated_at, deleted_at, origin) ";
 /// The vendor's id of a member and its last activity stay where a record does not tell them.
 const OVERWRITE: &str = "
     ON CONFLICT (system_id, member_id) DO UPDATE SET
@@ -275,40 +272,31 @@ impl NewRow for Told {
     }
 }
 
-/// A statement that inserts rows; what a conflict does is pushed by the caller.
-macro_rules! insert_rows {
-    ($rows:expr) => {{
-        let mut query = QueryBuilder::new(HEAD);
-        query.push_values($rows, |mut values, row: &MemberSync| {
-            values
-                .push_bind(row.id)
-                .push_bind(row.system_id)
-                .push_bind(row.store_id.as_deref())
-                .push_bind(row.member_id.as_str())
-                .push_bind(row.external_member_id.as_deref())
-                .push_bind(row.phone.as_deref())
-                .push_bind(row.name.as_deref())
-                .push_bind(row.email.as_deref())
-                .push_bind(row.level.as_deref())
-                .push_bind(row.points)
-                .push_bind(row.balance)
-                .push_bind(row.currency)
-                .push_bind(row.sync_status)
-                .push_bind(row.last_activity)
-                .push_bind(row.version_at)
-                .push_bind(row.observed_at)
-                .push_bind(row.content_hash.as_slice())
-                .push_bind(row.sync_log_id)
-                .push_bind(row.raw.as_str())
-                .push_bind(row.created_at)
-                .push_bind(row.updated_at)
-                .push_bind(row.deleted_at)
-                .push_bind(row.origin);
-        });
-        query
-    }};
-}
-use insert_rows;
+insertion!("member_syncs", |row: &MemberSync| {
+    id "UUID" = row.id,
+    system_id "UUID" = row.system_id,
+    store_id "TEXT" = row.store_id.as_deref(),
+    member_id "TEXT" = row.member_id.as_str(),
+    external_member_id "TEXT" = row.external_member_id.as_deref(),
+    phone "TEXT" = row.phone.as_deref(),
+    name "TEXT" = row.name.as_deref(),
+    email "TEXT" = row.email.as_deref(),
+    level "TEXT" = row.level.as_deref(),
+    points "BIGINT" = row.points,
+    balance "BIGINT" = row.balance,
+    currency "TEXT" = row.currency.as_str(),
+    sync_status "TEXT" = row.sync_status.as_str(),
+    last_activity "TIMESTAMPTZ" = row.last_activity,
+    version_at "TIMESTAMPTZ" = row.version_at,
+    observed_at "TIMESTAMPTZ" = row.observed_at,
+    content_hash "BYTEA" = row.content_hash.as_slice(),
+    sync_log_id "UUID" = row.sync_log_id,
+    raw "TEXT" = row.raw.as_str(),
+    created_at "TIMESTAMPTZ" = row.created_at,
+    updated_at "TIMESTAMPTZ" = row.updated_at,
+    deleted_at "TIMESTAMPTZ" = row.deleted_at,
+    origin "TEXT" = row.origin.as_str(),
+});
 
 /// The table, for [`record_batches`].
 struct Table;
@@ -329,13 +317,8 @@ impl RecordTable for Table {
 
     async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[Told]) -> Result<Vec<ChangedRow>, StoreError> {
         let rule = rows.first().map_or(MemberConflict::Newest, |told| told.rule);
-        // Not persistent: every number of rows is a text of its own, and keeping them prepared would
-        // cost each connection megabytes.
-        Ok(on_tx!(tx, |ex| {
-            let mut query = insert_rows!(rows.iter().map(|told| &told.row));
-            query.push(OVERWRITE).push(overwritten(rule, batch.force)).push(CHANGED);
-            query.build_query_as().persistent(false).fetch_all(ex).await
-        })?)
+        let rows: Vec<&MemberSync> = rows.iter().map(|told| &told.row).collect();
+        insert(tx, &rows, &[OVERWRITE, overwritten(rule, batch.force), CHANGED]).await
     }
 
     async fn raise(tx: &mut Tx, batch: &Batch<'_>, rows: &[Told]) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ use crate::record_batches::{
     self, Batch, ChangedRow, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, RowThere,
     Upserted, check_id, check_time, clean, clean_option,
 };
+use crate::record_columns::insertion;
 use crate::records_handed_in::{self, HandedIn, Undated};
 use crate::text_enum::{SyncStatus, TransactionType};
 
@@ -27,11 +28,6 @@ pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, get, list, tally};
 #[cfg(feature = "testing")]
 pub(crate) use list::STATEMENTS;
 
-const HEAD: &str = "
-    INSERT INTO pos_transactions (id, system_id, store_id, pos_transaction_id, pos_order_number,
-        transaction_type, currency, subtotal, tax, discount, total, payment_method, items, customer_info,
-        customer_phone, sync_status, transaction_time, version_at, observed_at, content_hash, sync_log_id, raw,
-        created_at, updated_at, deleted_at) ";
 const OVERWRITE: &str = "
     ON CONFLICT (system_id, pos_transaction_id) DO UPDATE SET
         store_id = excluded.store_id, pos_order_number = excluded.pos_order_number, currency = excluded.currency,
@@ -257,41 +253,33 @@ impl NewRow for PosTransaction {
     }
 }
 
-/// A statement that inserts rows; what a conflict does is pushed by the caller.
-macro_rules! insert_rows {
-    ($rows:expr) => {{
-        let mut query = QueryBuilder::new(HEAD);
-        query.push_values($rows, |mut values, row: &PosTransaction| {
-            values
-                .push_bind(row.id)
-                .push_bind(row.system_id)
-                .push_bind(row.store_id.as_deref())
-                .push_bind(row.pos_transaction_id.as_str())
-                .push_bind(row.pos_order_number.as_deref())
-                .push_bind(row.transaction_type)
-                .push_bind(row.currency)
-                .push_bind(row.subtotal)
-                .push_bind(row.tax)
-                .push_bind(row.discount)
-                .push_bind(row.total)
-                .push_bind(row.payment_method.as_deref())
-                .push_bind(row.items.as_deref())
-                .push_bind(row.customer_info.as_deref())
-                .push_bind(row.customer_phone.as_deref())
-                .push_bind(row.sync_status)
-                .push_bind(row.transaction_time)
-                .push_bind(row.version_at)
-                .push_bind(row.observed_at)
-                .push_bind(row.content_hash.as_slice())
-                .push_bind(row.sync_log_id)
-                .push_bind(row.raw.as_str())
-                .push_bind(row.created_at)
-                .push_bind(row.updated_at)
-                .push_bind(row.deleted_at);
-        });
-        query
-    }};
-}
+insertion!("pos_transactions", |row: &PosTransaction| {
+    id "UUID" = row.id,
+    system_id "UUID" = row.system_id,
+    store_id "TEXT" = row.store_id.as_deref(),
+    pos_transaction_id "TEXT" = row.pos_transaction_id.as_str(),
+    pos_order_number "TEXT" = row.pos_order_number.as_deref(),
+    transaction_type "TEXT" = row.transaction_type.as_str(),
+    currency "TEXT" = row.currency.as_str(),
+    subtotal "BIGINT" = row.subtotal,
+    tax "BIGINT" = row.tax,
+    discount "BIGINT" = row.discount,
+    total "BIGINT" = row.total,
+    payment_method "TEXT" = row.payment_method.as_deref(),
+    items "TEXT" = row.items.as_deref(),
+    customer_info "TEXT" = row.customer_info.as_deref(),
+    customer_phone "TEXT" = row.customer_phone.as_deref(),
+    sync_status "TEXT" = row.sync_status.as_str(),
+    transaction_time "TIMESTAMPTZ" = row.transaction_time,
+    version_at "TIMESTAMPTZ" = row.version_at,
+    observed_at "TIMESTAMPTZ" = row.observed_at,
+    content_hash "BYTEA" = row.content_hash.as_slice(),
+    sync_log_id "UUID" = row.sync_log_id,
+    raw "TEXT" = row.raw.as_str(),
+    created_at "TIMESTAMPTZ" = row.created_at,
+    updated_at "TIMESTAMPTZ" = row.updated_at,
+    deleted_at "TIMESTAMPTZ" = row.deleted_at,
+});
 
 /// The table, for [`record_batches`].
 struct Table;
@@ -304,14 +292,8 @@ impl RecordTable for Table {
         batch: &Batch<'_>,
         rows: &[PosTransaction],
     ) -> Result<Vec<ChangedRow>, StoreError> {
-        // Not persistent: every number of rows is a text of its own, and keeping them prepared would
-        // cost each connection megabytes.
-        Ok(on_tx!(tx, |ex| {
-            let mut query = insert_rows!(rows);
-            query.push(OVERWRITE).push(if batch.force { FORCED } else { IF_NEWER });
-            query.push(CHANGED);
-            query.build_query_as().persistent(false).fetch_all(ex).await
-        })?)
+        let rows: Vec<&PosTransaction> = rows.iter().collect();
+        insert(tx, &rows, &[OVERWRITE, if batch.force { FORCED } else { IF_NEWER }, CHANGED]).await
     }
 
     async fn raise(tx: &mut Tx, batch: &Batch<'_>, rows: &[PosTransaction]) -> Result<(), StoreError> {

@@ -18,6 +18,7 @@ use crate::record_batches::{
     self, Batch, ChangedRow, ContentHash, Key, NewRow, RecordKey, RecordTable, RefusedRecord, RowThere,
     Upserted, check_id, check_time, clean, clean_option,
 };
+use crate::record_columns::insertion;
 use crate::records_handed_in::{self, HandedIn, Undated};
 use crate::text_enum::{SupplierOrderStatus, SupplierOrderType, SyncStatus};
 
@@ -28,11 +29,6 @@ pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, find_by_number, get
 #[cfg(feature = "testing")]
 pub(crate) use list::STATEMENTS;
 
-const HEAD: &str = "
-    INSERT INTO supplier_orders (id, system_id, store_id, order_number, external_order_id, supplier_id,
-        supplier_name, order_type, status, currency, subtotal, tax, shipping, total, items, delivery_info,
-        sync_status, order_date, expected_delivery, actual_delivery, tracking_number, version_at, observed_at,
-        content_hash, sync_log_id, raw, created_at, updated_at, deleted_at) ";
 const OVERWRITE: &str = "
     ON CONFLICT (system_id, order_number) DO UPDATE SET
         store_id = excluded.store_id, external_order_id = excluded.external_order_id,
@@ -314,45 +310,37 @@ impl NewRow for SupplierOrder {
     }
 }
 
-/// A statement that inserts rows; what a conflict does is pushed by the caller.
-macro_rules! insert_rows {
-    ($rows:expr) => {{
-        let mut query = QueryBuilder::new(HEAD);
-        query.push_values($rows, |mut values, row: &SupplierOrder| {
-            values
-                .push_bind(row.id)
-                .push_bind(row.system_id)
-                .push_bind(row.store_id.as_deref())
-                .push_bind(row.order_number.as_str())
-                .push_bind(row.external_order_id.as_deref())
-                .push_bind(row.supplier_id.as_deref())
-                .push_bind(row.supplier_name.as_deref())
-                .push_bind(row.order_type)
-                .push_bind(row.status)
-                .push_bind(row.currency)
-                .push_bind(row.subtotal)
-                .push_bind(row.tax)
-                .push_bind(row.shipping)
-                .push_bind(row.total)
-                .push_bind(row.items.as_deref())
-                .push_bind(row.delivery_info.as_deref())
-                .push_bind(row.sync_status)
-                .push_bind(row.order_date)
-                .push_bind(row.expected_delivery)
-                .push_bind(row.actual_delivery)
-                .push_bind(row.tracking_number.as_deref())
-                .push_bind(row.version_at)
-                .push_bind(row.observed_at)
-                .push_bind(row.content_hash.as_slice())
-                .push_bind(row.sync_log_id)
-                .push_bind(row.raw.as_str())
-                .push_bind(row.created_at)
-                .push_bind(row.updated_at)
-                .push_bind(row.deleted_at);
-        });
-        query
-    }};
-}
+insertion!("supplier_orders", |row: &SupplierOrder| {
+    id "UUID" = row.id,
+    system_id "UUID" = row.system_id,
+    store_id "TEXT" = row.store_id.as_deref(),
+    order_number "TEXT" = row.order_number.as_str(),
+    external_order_id "TEXT" = row.external_order_id.as_deref(),
+    supplier_id "TEXT" = row.supplier_id.as_deref(),
+    supplier_name "TEXT" = row.supplier_name.as_deref(),
+    order_type "TEXT" = row.order_type.as_str(),
+    status "TEXT" = row.status.as_str(),
+    currency "TEXT" = row.currency.as_str(),
+    subtotal "BIGINT" = row.subtotal,
+    tax "BIGINT" = row.tax,
+    shipping "BIGINT" = row.shipping,
+    total "BIGINT" = row.total,
+    items "TEXT" = row.items.as_deref(),
+    delivery_info "TEXT" = row.delivery_info.as_deref(),
+    sync_status "TEXT" = row.sync_status.as_str(),
+    order_date "TIMESTAMPTZ" = row.order_date,
+    expected_delivery "TIMESTAMPTZ" = row.expected_delivery,
+    actual_delivery "TIMESTAMPTZ" = row.actual_delivery,
+    tracking_number "TEXT" = row.tracking_number.as_deref(),
+    version_at "TIMESTAMPTZ" = row.version_at,
+    observed_at "TIMESTAMPTZ" = row.observed_at,
+    content_hash "BYTEA" = row.content_hash.as_slice(),
+    sync_log_id "UUID" = row.sync_log_id,
+    raw "TEXT" = row.raw.as_str(),
+    created_at "TIMESTAMPTZ" = row.created_at,
+    updated_at "TIMESTAMPTZ" = row.updated_at,
+    deleted_at "TIMESTAMPTZ" = row.deleted_at,
+});
 
 /// The table, for [`record_batches`].
 struct Table;
@@ -365,14 +353,8 @@ impl RecordTable for Table {
         batch: &Batch<'_>,
         rows: &[SupplierOrder],
     ) -> Result<Vec<ChangedRow>, StoreError> {
-        // Not persistent: every number of rows is a text of its own, and keeping them prepared would
-        // cost each connection megabytes.
-        Ok(on_tx!(tx, |ex| {
-            let mut query = insert_rows!(rows);
-            query.push(OVERWRITE).push(if batch.force { FORCED } else { IF_NEWER });
-            query.push(CHANGED);
-            query.build_query_as().persistent(false).fetch_all(ex).await
-        })?)
+        let rows: Vec<&SupplierOrder> = rows.iter().collect();
+        insert(tx, &rows, &[OVERWRITE, if batch.force { FORCED } else { IF_NEWER }, CHANGED]).await
     }
 
     async fn raise(tx: &mut Tx, batch: &Batch<'_>, rows: &[SupplierOrder]) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{CHANGED, HEAD, IncomingMember, MemberSync, Table, insert_rows};
+use super::{CHANGED, IncomingMember, MemberSync, Table, insert};
 use crate::error::StoreError;
 use crate::ids::SystemId;
 use crate::on_tx;
@@ -198,7 +198,8 @@ impl RecordTable for OurTable {
 
     async fn write(tx: &mut Tx, batch: &Batch<'_>, rows: &[OurRow]) -> Result<Vec<ChangedRow>, StoreError> {
         let ids: HashSet<Uuid> = rows.iter().map(NewRow::id).collect();
-        let taken = insert(tx, rows.iter().map(|our| &our.row), LOCK).await?;
+        let given: Vec<&MemberSync> = rows.iter().map(|our| &our.row).collect();
+        let taken = insert(tx, &given, &[LOCK, CHANGED]).await?;
         let (mut changed, others): (Vec<_>, Vec<_>) = taken.into_iter().partition(|row| ids.contains(&row.2));
         if others.is_empty() {
             return Ok(changed);
@@ -215,7 +216,8 @@ impl RecordTable for OurTable {
             }
         }
         if !saved.is_empty() {
-            changed.extend(insert(tx, saved.iter(), SAVE).await?);
+            let saved: Vec<&MemberSync> = saved.iter().collect();
+            changed.extend(insert(tx, &saved, &[SAVE, CHANGED]).await?);
         }
         claim(tx, &claimed).await?;
         Ok(changed)
@@ -233,19 +235,6 @@ impl RecordTable for OurTable {
     ) -> Result<Vec<RowThere>, StoreError> {
         Table::there(tx, system_id, keys).await
     }
-}
-
-/// Inserts rows in the order of their keys; gives those that were written.
-async fn insert(
-    tx: &mut Tx,
-    rows: impl Iterator<Item = &MemberSync> + Clone + Send,
-    conflict: &'static str,
-) -> Result<Vec<ChangedRow>, StoreError> {
-    Ok(on_tx!(tx, |ex| {
-        let mut query = insert_rows!(rows.clone());
-        query.push(conflict).push(CHANGED);
-        query.build_query_as().persistent(false).fetch_all(ex).await
-    })?)
 }
 
 /// The rows that are there, by the member's number.
