@@ -4,6 +4,8 @@
 
 #[path = "vendors/answers.rs"]
 mod answers;
+#[path = "vendors/bodies.rs"]
+mod bodies;
 #[path = "vendors/calls.rs"]
 mod calls;
 #[path = "vendors/deep.rs"]
