@@ -6,6 +6,8 @@
 mod again;
 #[path = "vendors/answers.rs"]
 mod answers;
+#[path = "vendors/bodies.rs"]
+mod bodies;
 #[path = "vendors/calls.rs"]
 mod calls;
 #[path = "vendors/deep.rs"]
