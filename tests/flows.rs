@@ -12,6 +12,8 @@ mod credentials;
 mod harness;
 #[path = "flows/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "flows/parts.rs"]
+mod parts;
 #[path = "flows/runs.rs"]
 mod runs;
 #[path = "flows/schedules.rs"]

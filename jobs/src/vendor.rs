@@ -27,7 +27,10 @@ mod check;
 
 pub use catalog::Catalog;
 pub use check::{CheckReport, check_file, replay, replay_event};
-pub use client::{Connection, ConnectionSpec, Page, PageRequest, ProbeReport, Vendors, VendorsError, Window};
+pub use client::{
+    Connection, ConnectionSpec, Page, PageRequest, Partition, ProbeReport, Vendors, VendorsError, Window,
+};
+pub(crate) use manifest::stream::window::WindowDays;
 pub use manifest::{
     ConfigKey, ConfigKind, CredentialSpec, Manifest, ManifestError, ManifestErrors, Stream, Target,
 };

@@ -29,6 +29,8 @@ pub(crate) enum Slot {
     WindowFrom,
     /// The window's end, in the stream's time form.
     WindowTo,
+    /// The day, of a window that is read day by day.
+    WindowDay,
     /// How many records a page has.
     PageSize,
     /// The page's number.
@@ -45,17 +47,21 @@ pub(crate) enum Slot {
     Member(Path),
     /// A place in the webhook event whose record is asked for.
     Event(Path),
+    /// A place in the part of the stream that is read.
+    Partition(Path),
 }
 
 /// The names that may stand in braces, for error texts.
-const KNOWN: &str = "`window.from`, `window.to`, `page.size`, `page.number`, `page.offset`, `page.cursor`, \
-                     `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`";
+const KNOWN: &str = "`window.from`, `window.to`, `window.day`, `page.size`, `page.number`, `page.offset`, \
+                     `page.cursor`, `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`, \
+                     `partition.<path>`";
 
 /// What the placeholders of one call stand for.
 #[derive(Default)]
 pub(crate) struct Slots<'a> {
     pub(crate) window_from: Option<Value>,
     pub(crate) window_to: Option<Value>,
+    pub(crate) window_day: Option<Value>,
     pub(crate) page_size: Option<u64>,
     pub(crate) page_number: Option<u64>,
     pub(crate) page_offset: Option<u64>,
@@ -64,6 +70,7 @@ pub(crate) struct Slots<'a> {
     pub(crate) credentials: Option<&'a BTreeMap<String, SecretString>>,
     pub(crate) event: Option<&'a Value>,
     pub(crate) member: Option<&'a Value>,
+    pub(crate) partition: Option<&'a Value>,
 }
 
 impl Slots<'_> {
@@ -71,6 +78,7 @@ impl Slots<'_> {
         match slot {
             Slot::WindowFrom => self.window_from.clone(),
             Slot::WindowTo => self.window_to.clone(),
+            Slot::WindowDay => self.window_day.clone(),
             Slot::PageSize => self.page_size.map(Value::from),
             Slot::PageNumber => self.page_number.map(Value::from),
             Slot::PageOffset => self.page_offset.map(Value::from),
@@ -81,6 +89,7 @@ impl Slots<'_> {
             }
             Slot::Member(path) => path.find(self.member?).filter(|value| !value.is_null()).cloned(),
             Slot::Event(path) => path.find(self.event?).filter(|value| !value.is_null()).cloned(),
+            Slot::Partition(path) => path.find(self.partition?).filter(|value| !value.is_null()).cloned(),
         }
     }
 }
@@ -237,6 +246,7 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
     Ok(match name {
         "window.from" => Slot::WindowFrom,
         "window.to" => Slot::WindowTo,
+        "window.day" => Slot::WindowDay,
         "page.size" => Slot::PageSize,
         "page.number" => Slot::PageNumber,
         "page.offset" => Slot::PageOffset,
@@ -246,6 +256,7 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
             Some(("credential", key)) if !key.is_empty() => Slot::Credential(key.to_owned()),
             Some(("member", path)) => Slot::Member(Path::parse(path)?),
             Some(("event", path)) => Slot::Event(Path::parse(path)?),
+            Some(("partition", path)) => Slot::Partition(Path::parse(path)?),
             _ => return Err(format!("`{{{name}}}` is not known; known are {KNOWN}")),
         },
     })

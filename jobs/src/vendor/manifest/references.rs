@@ -1,6 +1,7 @@
 //! What one section of a manifest names must exist in another: credentials, settings, limits, streams.
 
 use super::section::Problems;
+use super::stream::partitions::ForEach;
 use super::webhook::routes;
 use super::{Auth, Manifest};
 use crate::vendor::template::{Slot, Template};
@@ -16,13 +17,21 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
         .iter()
         .filter_map(|stream| Some((format!("streams.{}.one", stream.name), &stream.one.as_ref()?.request)));
     let push = manifest.push.iter().map(|push| ("push.member".to_owned(), &push.request));
-    for (key, request) in requests.chain(probe).chain(ones).chain(push) {
+    let parts = manifest.streams.iter().filter_map(|stream| {
+        Some((format!("streams.{}.for_each.request", stream.name), stream.for_each.as_ref()?.request()?))
+    });
+    for (key, request) in requests.chain(probe).chain(ones).chain(push).chain(parts) {
         used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
         if let Some(limit) = &request.limit
             && !manifest.limits.contains_key(limit)
         {
             problems.add(format!("{key}.limit"), format!("`{limit}` is no limit; add `[limits.{limit}]`"));
         }
+    }
+    for stream in &manifest.streams {
+        let values = stream.for_each.iter().filter(|each| each.request().is_none());
+        let slots = values.flat_map(ForEach::slots);
+        used.extend(slots.map(|slot| (format!("streams.{}.for_each.values", stream.name), slot)));
     }
     for (key, slot) in used {
         match slot {
@@ -54,6 +63,16 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
                     ),
                 );
             }
+            Slot::Partition(path) if !is_read_for_each(manifest, &key) => {
+                problems.add(
+                    key,
+                    format!(
+                        "`{{partition.{}}}` has a value only in the request of a stream with \
+                         `[streams.<name>.for_each]`",
+                        path.as_str()
+                    ),
+                );
+            }
             _ => {}
         }
     }
@@ -69,6 +88,14 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
     {
         problems.add("probe.stream", format!("`{name}` is no stream of this manifest"));
     }
+}
+
+/// Whether the call at this key is made for one part of a stream.
+fn is_read_for_each(manifest: &Manifest, key: &str) -> bool {
+    manifest
+        .streams
+        .iter()
+        .any(|stream| stream.for_each.is_some() && *key == format!("streams.{}.request", stream.name))
 }
 
 /// The slots of what every request has: headers and authentication, with where they stand.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use chrono::format::{Item, StrftimeItems};
 use chrono_tz::Tz;
 
-use super::{Answer, One, Pagination, PagingStyle, Request, Stream, Target, TimeFormat, WindowSpec};
+use super::partitions::read_for_each;
+use super::window::{Timing, WindowSpec, read_window};
+use super::{Answer, One, Pagination, PagingStyle, Request, Stream, Target};
 use crate::vendor::manifest::section::Section;
 use crate::vendor::mapping;
 use crate::vendor::template::{JsonTemplate, Slot};
@@ -15,9 +17,6 @@ use crate::vendor::template::{JsonTemplate, Slot};
 const FAILURE_SHARE_DEFAULT: f64 = 0.5;
 /// The pages of one window, unless manifest or settings say fewer.
 const PAGES_MAX_DEFAULT: u32 = 10_000;
-const FIRST_WINDOW_DEFAULT_DAYS: u32 = 30;
-const OVERLAP_DEFAULT_SECS: u64 = 120;
-const LAG_DEFAULT_SECS: u64 = 5;
 const DAY_SECS: u32 = 86_400;
 
 pub(in crate::vendor::manifest) fn read_stream(
@@ -54,6 +53,7 @@ pub(in crate::vendor::manifest) fn read_stream(
     let pages_max = section.whole("pages_max", 1..=1_000_000).unwrap_or(PAGES_MAX_DEFAULT);
     let position_ttl = section.secs("position_ttl_secs", 0..=30 * DAY_SECS).unwrap_or(position_ttl);
     let one = section.section("one").and_then(read_one);
+    let for_each = section.section("for_each").and_then(read_for_each);
     if let (Some(request), Some(pagination)) = (&request, &pagination) {
         check_paging(&section, request, pagination, window.as_ref());
     }
@@ -73,6 +73,7 @@ pub(in crate::vendor::manifest) fn read_stream(
         pagination: pagination?,
         answer: answer?,
         window,
+        for_each,
         mapping: mapping?,
         one,
     })
@@ -88,7 +89,7 @@ fn read_one(section: Section<'_>) -> Option<One> {
     let success = section.expression("success", &["status", "body"]);
     for slot in request.iter().flat_map(Request::slots) {
         let page = matches!(slot, Slot::PageSize | Slot::PageNumber | Slot::PageOffset | Slot::PageCursor);
-        if page || matches!(slot, Slot::WindowFrom | Slot::WindowTo) {
+        if page || matches!(slot, Slot::WindowFrom | Slot::WindowTo | Slot::WindowDay) {
             let problem = "uses `{page.…}` or `{window.…}`, but one record has neither page nor window";
             section.problem("path", problem);
         }
@@ -149,7 +150,7 @@ pub(in crate::vendor::manifest) fn read_request_of(
     request
 }
 
-fn no_pages() -> Pagination {
+pub(super) fn no_pages() -> Pagination {
     Pagination {
         style: PagingStyle::None,
         size: None,
@@ -166,7 +167,7 @@ fn no_pages() -> Pagination {
     }
 }
 
-fn read_pagination(section: Section<'_>) -> Option<Pagination> {
+pub(super) fn read_pagination(section: Section<'_>) -> Option<Pagination> {
     let styles = [
         ("none", PagingStyle::None),
         ("page", PagingStyle::Page),
@@ -216,59 +217,6 @@ fn read_answer(section: Section<'_>) -> Option<Answer> {
     answer
 }
 
-/// The parts of a window that the engine reads.
-struct Timing {
-    overlap: Duration,
-    lag: Duration,
-    first_window: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            overlap: Duration::from_secs(OVERLAP_DEFAULT_SECS),
-            lag: Duration::from_secs(LAG_DEFAULT_SECS),
-            first_window: Duration::from_secs(u64::from(FIRST_WINDOW_DEFAULT_DAYS * DAY_SECS)),
-        }
-    }
-}
-
-fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
-    #[derive(Clone, Copy)]
-    enum Form {
-        Rfc3339,
-        Unix,
-        UnixMs,
-        Naive,
-    }
-    let forms =
-        [("rfc3339", Form::Rfc3339), ("unix", Form::Unix), ("unix_ms", Form::UnixMs), ("naive", Form::Naive)];
-    let pattern = section.parsed("pattern", check_pattern);
-    let format = match section.choice("format", &forms).unwrap_or(Form::Rfc3339) {
-        Form::Rfc3339 => TimeFormat::Rfc3339,
-        Form::Unix => TimeFormat::Unix,
-        Form::UnixMs => TimeFormat::UnixMs,
-        Form::Naive => TimeFormat::Naive(pattern.unwrap_or_else(|| "%Y-%m-%d %H:%M:%S".into())),
-    };
-    let text = |key| section.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
-    let window = WindowSpec {
-        from_param: text("from_param"),
-        to_param: text("to_param"),
-        format,
-        zone: section.parsed("zone", read_zone),
-    };
-    let default = Timing::default();
-    let timing = Timing {
-        overlap: section.secs("overlap_secs", 0..=30 * DAY_SECS).unwrap_or(default.overlap),
-        lag: section.secs("lag_secs", 0..=DAY_SECS).unwrap_or(default.lag),
-        first_window: section
-            .whole("first_window_days", 1..=3_650)
-            .map_or(default.first_window, |days| Duration::from_secs(u64::from(days) * u64::from(DAY_SECS))),
-    };
-    section.finish();
-    (Some(window), timing)
-}
-
 /// An IANA zone by its name.
 pub(crate) fn read_zone(text: &str) -> Result<Tz, String> {
     text.parse().map_err(|_| format!("`{text}` is not a time zone; expected one such as `Asia/Shanghai`"))
@@ -282,13 +230,24 @@ pub(crate) fn check_pattern(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Something must tell the vendor which page, or every page would be the first.
 fn check_paging(
     section: &Section<'_>,
     request: &Request,
     pagination: &Pagination,
     window: Option<&WindowSpec>,
 ) {
+    check_pages_are_told(section, request, pagination);
+    let slots = request.slots();
+    let uses = |slot: &Slot| slots.contains(&slot);
+    let wants_window = uses(&Slot::WindowFrom) || uses(&Slot::WindowTo) || uses(&Slot::WindowDay);
+    if wants_window && window.is_none() {
+        section.problem("window", "is missing, and the request uses `{window.…}`; add it with a `format`");
+    }
+    check_days(section, &uses, window);
+}
+
+/// Something must tell the vendor which page, or every page would be the first.
+pub(super) fn check_pages_are_told(section: &Section<'_>, request: &Request, pagination: &Pagination) {
     let slots = request.slots();
     let uses = |slot: &Slot| slots.contains(&slot);
     let (told, key, slot) = match pagination.style {
@@ -316,8 +275,24 @@ fn check_paging(
     if pagination.style == PagingStyle::Offset && pagination.size.is_none() {
         section.problem("pagination.size", "is missing; an offset moves on by the size of a page");
     }
-    let wants_window = uses(&Slot::WindowFrom) || uses(&Slot::WindowTo);
-    if wants_window && window.is_none() {
-        section.problem("window", "is missing, and the request uses `{window.…}`; add it with a `format`");
+}
+
+/// A stream that is read day by day must tell the vendor the day, and a day only where there is one.
+fn check_days(section: &Section<'_>, uses: &dyn Fn(&Slot) -> bool, window: Option<&WindowSpec>) {
+    let Some(window) = window else { return };
+    if uses(&Slot::WindowDay) && !window.days {
+        section.problem("window.days", "is missing, and the request uses `{window.day}`; say `days = true`");
+    }
+    let told = [&window.day_param, &window.from_param, &window.to_param].into_iter().any(Option::is_some)
+        || [Slot::WindowDay, Slot::WindowFrom, Slot::WindowTo].iter().any(uses);
+    if window.days && !told {
+        let fix = "is missing, and nothing in the request says `{window.day}`: the vendor would not know which day \
+                   is meant";
+        section.problem("window.day_param", fix);
+    }
+    if window.days && section.flag("ascending").unwrap_or(false) {
+        let problem = "speaks of one list in the order of change; with `days = true` there is a list for each day, and \
+                       the watermark moves when the last one is read";
+        section.problem("ascending", problem);
     }
 }
