@@ -18,6 +18,8 @@ mod hostile;
 mod misbehaviour;
 #[path = "flows/notes.rs"]
 mod notes;
+#[path = "flows/parts.rs"]
+mod parts;
 #[path = "flows/runs.rs"]
 mod runs;
 #[path = "flows/schedules.rs"]

@@ -31,8 +31,11 @@ mod check;
 pub use again::{Again, KeptRecord};
 pub use catalog::Catalog;
 pub use check::{CheckReport, check_file, replay, replay_event};
-pub use client::{Connection, ConnectionSpec, Page, PageRequest, ProbeReport, Vendors, VendorsError, Window};
+pub use client::{
+    Connection, ConnectionSpec, Page, PageRequest, Partition, ProbeReport, Vendors, VendorsError, Window,
+};
 pub use json::read as read_json;
+pub(crate) use manifest::stream::window::WindowDays;
 pub use manifest::{
     ConfigKey, ConfigKind, CredentialSpec, Manifest, ManifestError, ManifestErrors, Stream, Target,
 };

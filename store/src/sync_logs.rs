@@ -15,6 +15,7 @@
 //! "look"; nothing of the state is in them.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::ids::{RunId, SystemId, UserId};
@@ -141,7 +142,7 @@ impl Run {
 }
 
 /// What a page, or the whole run, did to the records.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Records seen.
     pub total: i64,

@@ -33,14 +33,24 @@ pub(crate) struct Flow {
     finished: bool,
 }
 
-/// Runs a flow on every database there is.
+/// Runs a flow with the demo till on every database there is.
 pub(crate) async fn on_every_database<F: Future<Output = Flow>>(
+    script: impl Fn(&RecordedRequest) -> Answer + Clone + Send + Sync + 'static,
+    play: impl Fn(Flow) -> F,
+) {
+    with_manifest("", script, play).await;
+}
+
+/// Runs a flow on every database there is, with a system whose vendor is `test` and has this manifest;
+/// without one it is the demo till.
+pub(crate) async fn with_manifest<F: Future<Output = Flow>>(
+    manifest: &str,
     script: impl Fn(&RecordedRequest) -> Answer + Clone + Send + Sync + 'static,
     play: impl Fn(Flow) -> F,
 ) {
     for store in testing::every(|| Clock::fake(testing::noon())).await {
         let vendor = Scripted::start_with(script.clone()).await.unwrap();
-        let mut flow = play(Flow::new(store, vendor).await).await;
+        let mut flow = play(Flow::new(store, vendor, manifest).await).await;
         let left = zhilian_sync_jobs::testing::due(&flow.ctx).await;
         assert!(left.is_empty(), "runs are still due at the end of the test: {left:?}");
         flow.finished = true;
@@ -48,18 +58,26 @@ pub(crate) async fn on_every_database<F: Future<Output = Flow>>(
 }
 
 impl Flow {
-    async fn new(store: TestStore, vendor: Scripted) -> Self {
+    async fn new(store: TestStore, vendor: Scripted, manifest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::embedded();
         settings.vendors.allow_networks = vec!["127.0.0.1/32".into()];
         settings.vendors.timeout_secs = 2;
         settings.vendors.read_timeout_secs = 1;
         settings.vendors.pages_max = PAGES_MAX;
         settings.engine.max_attempts = 3;
+        if !manifest.is_empty() {
+            std::fs::write(folder.path().join("test.toml"), manifest).unwrap();
+            settings.vendors.directory = folder.path().display().to_string();
+        }
         let vendors = Vendors::new(&settings.vendors, store.store.clone()).unwrap();
         let queue = Queue::memory(&settings.queue);
         let (engine, webhooks) = (settings.engine, settings.webhooks);
         let ctx = Context::new(store.store.clone(), queue, vendors, engine, settings.queue, webhooks);
-        let system = till(&store.store, "the till", &vendor.url());
+        let mut system = till(&store.store, "the till", &vendor.url());
+        if !manifest.is_empty() {
+            system.provider = "test".into();
+        }
         insert(&store.store, &system).await;
         Self { ctx, vendor, system, store, finished: false }
     }

@@ -1,8 +1,10 @@
-//! `pull`: reads a window of a vendor's stream, page by page, into our tables.
+//! `pull`: reads a window of a vendor's stream, part by part, day by day, page by page, into our tables.
+//! Most streams have one part and no days.
 //!
 //! A page is one transaction: fence, records, failures, position, counts. So a crash resumes at the last
 //! committed page and the counts are those of what is stored. The next page is fetched while this one is
-//! written. The watermark moves in the transaction of the last page, never before; see [`watermark`].
+//! written. The watermark of a part moves in the transaction of its last page, never before; see
+//! [`watermark`].
 
 use std::collections::HashSet;
 
@@ -19,7 +21,7 @@ use zhilian_sync_store::{
 use crate::context::Context;
 use crate::enqueue::PullParameters;
 use crate::outcome::{Action, JobError};
-use crate::vendor::{Connection, Mapped, Page, PageRequest, PageToken, RecordFailure, Stream};
+use crate::vendor::{Connection, Mapped, Page, PageRequest, Partition, RecordFailure, Stream, WindowDays};
 use crate::worker::{Attempt, Done};
 
 mod notes;
@@ -61,33 +63,82 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
         .as_deref()
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
-    let reading = Reading::begin(ctx, &system, stream, &parameters).await?;
-    let (position, counts) = Position::resume(ctx, &attempt.run, stream, &reading);
-    let notes = Notes::resume(&attempt.run, position.pages);
-    let mut pull = Pull {
-        ctx,
-        attempt,
-        connection: &connection,
-        stream,
-        reading,
-        stores: system.stores(),
-        member_conflict: system.member_conflict,
-        position,
-        counts,
-        notes,
-        told_at: ctx.clock().now(),
-        telling: false,
-    };
-    pull.read_to_the_end().await?;
-    pull.verdict()
+    let partitions = attempt.interruptible(connection.partitions(stream)).await?;
+    let kept = Position::kept(&attempt.run);
+    let counts = if kept.is_some() { attempt.run.counts() } else { Counts::default() };
+    let told_at = ctx.clock().now();
+    let notes = Notes::resume(&attempt.run, kept.as_ref().map_or(0, |place| place.pages));
+    let mut reached = Reached { place: kept, counts, notes, told_at };
+    for (at, partition) in partitions.iter().enumerate() {
+        if reached.place.as_ref().is_some_and(|place| place.is_past(&partition.key)) {
+            continue;
+        }
+        let reading = Reading::begin(ctx, &system, &connection, stream, partition, &parameters).await?;
+        let now = ctx.clock().now();
+        let first_day = connection.days(stream, reading.window).map(|days| days.first);
+        let fresh = Position::start(now, &partition.key, &reading, first_day, reached.counts);
+        let (position, counts) = reached.enter(fresh, stream, now);
+        let mut pull = Pull {
+            ctx,
+            attempt,
+            connection: &connection,
+            stream,
+            partition,
+            others_follow: at + 1 < partitions.len(),
+            days: connection.days(stream, position.window()),
+            reading,
+            stores: system.stores(),
+            member_conflict: system.member_conflict,
+            position,
+            counts,
+            notes: reached.notes,
+            told_at: reached.told_at,
+            telling: false,
+        };
+        pull.read_to_the_end().await?;
+        let Pull { position, counts, notes, told_at, .. } = pull;
+        reached = Reached { place: Some(position), counts, notes, told_at };
+    }
+    verdict(&reached)
 }
 
-/// One attempt at a window.
+/// How far the run has come, from part to part.
+struct Reached {
+    place: Option<Position>,
+    counts: Counts,
+    notes: Notes,
+    told_at: DateTime<Utc>,
+}
+
+impl Reached {
+    /// Where the reading of a part begins: where the run has come to in it, else at its first page.
+    fn enter(&mut self, mut fresh: Position, stream: &Stream, now: DateTime<Utc>) -> (Position, Counts) {
+        match self.place.take() {
+            None => (fresh, self.counts),
+            Some(place) if !place.is_in(fresh.partition()) => {
+                fresh.spoilt = place.spoilt;
+                (fresh, self.counts)
+            }
+            Some(place) if place.is_fresh(now, stream) => {
+                tracing::info!(page = place.pages, "going on from the last committed page");
+                (place, self.counts)
+            }
+            Some(place) => place.restarted(fresh),
+        }
+    }
+}
+
+/// One attempt at a window of one part of a stream.
 struct Pull<'a> {
     ctx: &'a Context,
     attempt: &'a Attempt,
     connection: &'a Connection,
     stream: &'a Stream,
+    partition: &'a Partition,
+    /// Whether the run is not over with this part.
+    others_follow: bool,
+    /// The days of the window, where each is a list of its own.
+    days: Option<WindowDays>,
     reading: Reading,
     stores: StoreMap,
     member_conflict: MemberConflict,
@@ -102,33 +153,34 @@ struct Pull<'a> {
 
 impl Pull<'_> {
     async fn read_to_the_end(&mut self) -> Result<(), JobError> {
-        if self.position.done {
-            return Ok(());
-        }
-        let mut page = self.fetch(self.position.next.clone()).await?;
+        let mut page = self.fetch().await?;
         loop {
             let mapped = self.look_at(&page);
-            let following = self.following(&page);
-            let Ok(Some(next)) = following else {
+            let turned = self.turn(&page);
+            let Ok(true) = turned else {
                 // The last page, or one whose successor must not be followed: what is here is kept.
-                self.position.done = following.is_ok();
-                if self.position.done && self.counts.total == 0 && page.records.is_empty() {
+                self.position.done = turned.is_ok();
+                if self.position.done
+                    && self.counts.total == 0
+                    && page.records.is_empty()
+                    && !self.others_follow
+                {
                     self.notes.look_for_silence(&self.ctx.store, &self.attempt.run).await?;
                 }
-                self.counts = self.write_page(&page, mapped).await?;
-                return following.map(drop);
+                let written = self.write_page(&page, mapped).await?;
+                self.wrote(written);
+                return turned.map(drop);
             };
-            self.position.next = Some(next.clone());
             if self.attempt.should_yield() {
-                self.counts = self.write_page(&page, mapped).await?;
+                self.write_page(&page, mapped).await?;
                 return Err(JobError::new(
                     Action::Yield,
                     "turn_over",
                     "the pull goes on at its next turn, from the page it has come to",
                 ));
             }
-            let (written, fetched) = tokio::join!(self.write_page(&page, mapped), self.fetch(Some(next)));
-            self.counts = written?;
+            let (written, fetched) = tokio::join!(self.write_page(&page, mapped), self.fetch());
+            self.wrote(written?);
             page = fetched?;
         }
     }
@@ -156,21 +208,33 @@ impl Pull<'_> {
         mapped
     }
 
-    /// The page after this one, unless the vendor sends us in circles or further than is allowed.
-    fn following(&mut self, page: &Page) -> Result<Option<PageToken>, JobError> {
-        let Some(next) = &page.next else { return Ok(None) };
+    /// Goes to the place after this page, a page or a day further; false at the end of the part. Refuses where
+    /// the vendor sends us in circles or further than is allowed.
+    fn turn(&mut self, page: &Page) -> Result<bool, JobError> {
+        let Some(next) = &page.next else {
+            return Ok(self.position.turn_the_day(self.days, self.reading.pages_max));
+        };
         self.position.guard.check(next)?;
-        Ok(Some(next.clone()))
+        self.position.next = Some(next.clone());
+        Ok(true)
     }
 
-    /// Fetches a page; stops waiting when the job has to stop.
-    async fn fetch(&self, next: Option<PageToken>) -> Result<Page, JobError> {
-        let request = PageRequest { window: self.position.window(), next: next.as_ref() };
+    /// Fetches the page at the position; stops waiting when the job has to stop.
+    async fn fetch(&self) -> Result<Page, JobError> {
+        let day = self.days.and(self.position.day);
+        let window =
+            day.map_or_else(|| self.position.window(), |day| self.connection.window_of_day(self.stream, day));
+        let request = PageRequest { partition: self.partition, window, next: self.position.next.as_ref() };
         self.attempt.interruptible(self.connection.fetch_page(self.stream, &request)).await
     }
 
-    /// Stores one page in one transaction; the counts of the run with it.
-    async fn write_page(&self, page: &Page, mapped: Mapped) -> Result<Counts, JobError> {
+    fn wrote(&mut self, (counts, position): (Counts, Position)) {
+        self.counts = counts;
+        self.position = position;
+    }
+
+    /// Stores one page in one transaction; the counts of the run and its position with it.
+    async fn write_page(&self, page: &Page, mapped: Mapped) -> Result<(Counts, Position), JobError> {
         let Mapped { transactions, records, orders, members, failures, skipped } = mapped;
         let mut failed: Vec<NewFailure> = failures.into_iter().map(not_mapped).collect();
         let versions = transactions.iter().map(|transaction| transaction.version_at);
@@ -207,23 +271,27 @@ impl Pull<'_> {
         sync_failures::resolve(&mut tx, clock, of.system_id, name, &good_ones(&stored, &failed)).await?;
         sync_failures::record_batch(&mut tx, clock, of, failed).await?;
         let (asked, answered) = (page.request_sample.to_string(), page.response_sample.to_string());
-        let position = self.position.to_text();
+        let mut position = self.position.clone();
+        position.counted(counts);
+        let failing = self.too_many_failed(counts);
+        position.spoilt |= position.done && failing;
         let claim = self.attempt.run.claim();
-        sync_logs::progress(&mut tx, claim, Some(&position), counts, Some(&asked), Some(&answered)).await?;
+        let text = position.to_text();
+        sync_logs::progress(&mut tx, claim, Some(&text), counts, Some(&asked), Some(&answered)).await?;
         self.notes.write(&mut tx, &self.attempt.run).await?;
-        if self.telling && !self.position.done {
+        if self.telling && (!position.done || self.others_follow) {
             sync_logs::tell(&mut tx, clock, EventKind::RunProgressed, &self.attempt.run, counts).await?;
         }
-        if self.position.done {
-            if !self.too_many_failed(counts) {
-                self.reading.finish(&mut tx, self.ctx, &self.position, run).await?;
+        if position.done {
+            if !failing {
+                self.reading.finish(&mut tx, self.ctx, &position, run).await?;
             }
         } else if self.stream.ascending {
             self.reading.creep(&mut tx, self.ctx, latest, run).await?;
         }
         tx.commit().await?;
-        tracing::debug!(page = self.position.pages, records = page.records.len(), "page stored");
-        Ok(counts)
+        tracing::debug!(page = position.pages, records = page.records.len(), "page stored");
+        Ok((counts, position))
     }
 
     fn add(&self, page: &Page, failed: &[NewFailure], skipped: u64) -> Counts {
@@ -238,28 +306,30 @@ impl Pull<'_> {
         }
     }
 
+    /// Whether a larger share of this part's records failed than the manifest allows.
     fn too_many_failed(&self, counts: Counts) -> bool {
-        counts.total >= SHARE_RECORDS_MIN
-            && counts.failed as f64 / counts.total as f64 > self.stream.failure_share_max
+        let began = self.position.part_began;
+        let (total, failed) = (counts.total - began.total, counts.failed - began.failed);
+        total >= SHARE_RECORDS_MIN && failed as f64 / total as f64 > self.stream.failure_share_max
     }
+}
 
-    /// How the window ended, once every page is stored.
-    fn verdict(&self) -> Result<Done, JobError> {
-        let counts = self.counts;
-        if self.too_many_failed(counts) {
-            return Err(JobError::give_up(
-                "too_many_failures",
-                format!(
-                    "{} of {} records could not be stored, more than the manifest allows; the next run reads the \
-                     same window again. See the failures of this run for the reasons, mend the mapping or the \
-                     vendor's data",
-                    counts.failed, counts.total
-                ),
-            ));
-        }
-        let status = if counts.failed > 0 { SyncStatus::Partial } else { SyncStatus::Success };
-        Ok(Done { status })
+/// How the run ended, once every page of every part is stored.
+fn verdict(reached: &Reached) -> Result<Done, JobError> {
+    let counts = reached.counts;
+    if reached.place.as_ref().is_some_and(|place| place.spoilt) {
+        return Err(JobError::give_up(
+            "too_many_failures",
+            format!(
+                "{} of {} records could not be stored, more than the manifest allows; the next run reads the \
+                 same window again. See the failures of this run for the reasons, mend the mapping or the \
+                 vendor's data",
+                counts.failed, counts.total
+            ),
+        ));
     }
+    let status = if counts.failed > 0 { SyncStatus::Partial } else { SyncStatus::Success };
+    Ok(Done { status })
 }
 
 fn not_mapped(failure: RecordFailure) -> NewFailure {

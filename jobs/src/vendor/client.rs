@@ -8,16 +8,18 @@ mod call;
 mod connect;
 mod fetch;
 mod outcome;
+mod partitions;
 mod probe;
 mod push;
 mod token;
+mod turning;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Client, Url};
@@ -29,15 +31,18 @@ use self::call::Call;
 
 pub(in crate::vendor) use self::connect::read_config;
 use self::connect::{budget_owner, http_client, read_auth, read_endpoint};
+pub use self::partitions::Partition;
 pub use self::probe::ProbeReport;
 
 pub(in crate::vendor) use self::push::whole_member;
+use self::turning::{Turning, named};
 use super::catalog::Catalog;
 use super::guard::Allow;
-use super::manifest::stream::window_slots;
-use super::manifest::{Manifest, ManifestErrors, PagingStyle, Stream};
+use super::manifest::stream::window::{WindowDays, window_of_day, window_slots};
+use super::manifest::{Manifest, ManifestErrors, Stream};
 use super::mapping::{Mapped, Optional, Surroundings};
 use super::paging::{self, PageToken, Turned};
+use super::path::Path;
 use super::redact::Redactor;
 use super::template::Slots;
 use crate::outcome::JobError;
@@ -125,10 +130,12 @@ pub struct Window {
     pub to: DateTime<Utc>,
 }
 
-/// Which page of which window.
+/// Which page of which window of which part.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest<'a> {
-    /// The window.
+    /// The part of the stream.
+    pub partition: &'a Partition,
+    /// The window; one day of it where the stream is read day by day.
     pub window: Window,
     /// The page; nothing for the first.
     pub next: Option<&'a PageToken>,
@@ -236,6 +243,7 @@ impl Connection {
 
     /// Asks for one page of a list.
     pub async fn fetch_page(&self, stream: &Stream, request: &PageRequest<'_>) -> Result<Page, JobError> {
+        self.check_partition(stream, request.partition)?;
         let answer = self.call(&self.page_call(stream, request)?).await?;
         let call::Answer {
             url,
@@ -249,6 +257,7 @@ impl Connection {
             ..
         } = answer;
         let mut records = self.take_records(stream, &mut body)?;
+        partitions::lay_into(stream, request.partition, &mut records);
         if repeats_keys {
             // A row holds no secret in clear, even where the vendor sends it back to us.
             for record in &mut records {
@@ -286,21 +295,33 @@ impl Connection {
         mapped
     }
 
-    fn page_slots<'a>(&'a self, stream: &Stream, request: &PageRequest<'a>) -> Slots<'a> {
-        let pagination = &stream.pagination;
-        let mut slots = Slots {
-            page_size: pagination.size,
-            page_number: (pagination.style == PagingStyle::Page).then_some(pagination.first_page),
-            page_offset: (pagination.style == PagingStyle::Offset).then_some(0),
-            ..self.slots(window_slots(stream, request.window, self.timezone))
-        };
-        match request.next {
-            Some(PageToken::Page(number)) => slots.page_number = Some(*number),
-            Some(PageToken::Offset(offset)) => slots.page_offset = Some(*offset),
-            Some(PageToken::Cursor(cursor)) => slots.page_cursor = Some(cursor),
-            Some(PageToken::Link(_)) | None => {}
-        }
-        slots
+    /// The days of a stream that is read day by day, as far as the window reaches.
+    pub(crate) fn days(&self, stream: &Stream, window: Window) -> Option<WindowDays> {
+        let from = window.from.filter(|_| stream.is_read_by_days())?;
+        Some(WindowDays::of(from, window.to, stream.zone(self.timezone)))
+    }
+
+    /// One day of a stream as a window.
+    pub(crate) fn window_of_day(&self, stream: &Stream, day: NaiveDate) -> Window {
+        window_of_day(day, stream.zone(self.timezone))
+    }
+
+    /// Where a window after a watermark begins, for vendors that are told days.
+    pub(crate) fn reread_from(&self, stream: &Stream, from: DateTime<Utc>) -> DateTime<Utc> {
+        stream.reread_from(from, self.timezone)
+    }
+
+    fn page_slots<'a>(&'a self, stream: &'a Stream, request: &PageRequest<'a>) -> Slots<'a> {
+        let turning =
+            Turning { request: &stream.request, pagination: &stream.pagination, next: request.next };
+        let window = window_slots(stream, request.window, self.timezone);
+        self.slots(Slots {
+            window_from: window.window_from,
+            window_to: window.window_to,
+            window_day: window.window_day,
+            partition: Some(&request.partition.element),
+            ..turning.slots()
+        })
     }
 
     /// The system's own part of the placeholders.
@@ -309,74 +330,35 @@ impl Connection {
     }
 
     fn page_call<'a>(&'a self, stream: &'a Stream, request: &PageRequest<'a>) -> Result<Call<'a>, JobError> {
-        if let Some(token) = request.next
-            && !paging::fits(&stream.pagination, token)
-        {
-            return Err(JobError::give_up(
-                "bad_position",
-                format!(
-                    "the position of `{}` is of another kind than the manifest's `pagination`; start it anew",
-                    stream.name
-                ),
-            ));
-        }
+        let turning =
+            Turning { request: &stream.request, pagination: &stream.pagination, next: request.next };
         let success = stream.answer.success.as_ref().or(self.manifest.envelope.success.as_ref());
-        let mut call = Call::new(&stream.request, self.page_slots(stream, request), success);
-        if let Some(PageToken::Link(link)) = request.next {
-            call.link = Some(paging::pinned(link, &self.endpoint)?);
-            return Ok(call);
+        let mut call = self.turned_call(&turning, self.page_slots(stream, request), success, &stream.name)?;
+        if let (Some(window), None) = (&stream.window, &call.link) {
+            let ends = [
+                (window.from_param.as_ref(), call.slots.window_from.clone()),
+                (window.to_param.as_ref(), call.slots.window_to.clone()),
+                (window.day_param.as_ref(), call.slots.window_day.clone()),
+            ];
+            call.parameters.splice(0..0, named(ends));
         }
-        let slots = &call.slots;
-        let pagination = &stream.pagination;
-        let number = |slot: Option<u64>| slot.map(Value::from);
-        let window = stream.window.as_ref();
-        let parameters = [
-            (window.and_then(|window| window.from_param.as_ref()), slots.window_from.clone()),
-            (window.and_then(|window| window.to_param.as_ref()), slots.window_to.clone()),
-            (pagination.size_param.as_ref(), number(slots.page_size)),
-            (pagination.page_param.as_ref(), number(slots.page_number)),
-            (pagination.offset_param.as_ref(), number(slots.page_offset)),
-            (pagination.cursor_param.as_ref(), slots.page_cursor.map(Value::from)),
-        ];
-        call.parameters =
-            parameters.into_iter().filter_map(|(name, value)| Some((name?.as_str(), value?))).collect();
         Ok(call)
-    }
-
-    /// A vendor's link to a page as it may be kept: without the query parameters that hold secrets.
-    fn without_credentials(&self, stream: &Stream, token: PageToken) -> Result<PageToken, JobError> {
-        let text = match &token {
-            PageToken::Link(text) | PageToken::Cursor(text) if self.redact(text) != *text => text,
-            _ => return Ok(token),
-        };
-        if let (PageToken::Link(_), Ok(mut url)) = (&token, Url::parse(text)) {
-            let common = &self.manifest.connection;
-            let ours = stream.request.query.iter().chain(&common.query).chain(&common.parameters);
-            let secret: Vec<&str> = ours
-                .filter(|(_, template)| build::holds_secret(template))
-                .map(|(name, _)| name.as_str())
-                .collect();
-            let kept: Vec<(String, String)> =
-                url.query_pairs().into_owned().filter(|(name, _)| !secret.contains(&name.as_str())).collect();
-            url.query_pairs_mut().clear().extend_pairs(kept);
-            if self.redact(url.as_str()) == url.as_str() {
-                return Ok(PageToken::Link(url.into()));
-            }
-        }
-        let message =
-            format!("the token that {} gives for the next page repeats a credential", self.manifest.title);
-        Err(JobError::give_up("page_link_refused", message))
     }
 
     fn take_records(&self, stream: &Stream, body: &mut Value) -> Result<Vec<Value>, JobError> {
         let paths = &stream.answer.records;
-        let list = paths.iter().find(|path| path.find(body).is_some_and(Value::is_array));
-        if let Some(Value::Array(records)) = list.and_then(|path| path.find_mut(body)) {
-            return Ok(std::mem::take(records));
-        }
         let absent = paths.iter().all(|path| path.find(body).is_none_or(Value::is_null));
         if absent && stream.answer.absent_when_empty && body.is_object() {
             return Ok(Vec::new());
+        }
+        self.take_list(paths, body)
+    }
+
+    /// The first of these places that is a list.
+    fn take_list(&self, paths: &[Path], body: &mut Value) -> Result<Vec<Value>, JobError> {
+        let list = paths.iter().find(|path| path.find(body).is_some_and(Value::is_array));
+        if let Some(Value::Array(records)) = list.and_then(|path| path.find_mut(body)) {
+            return Ok(std::mem::take(records));
         }
         let found = match body {
             Value::Object(members) => {

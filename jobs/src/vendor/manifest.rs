@@ -23,7 +23,7 @@ use self::push::PushSpec;
 use self::section::Problems;
 pub use self::section::{ManifestError, ManifestErrors};
 use self::signing::Signing;
-use self::stream::TimeFormat;
+use self::stream::window::TimeFormat;
 pub(crate) use self::stream::{Pagination, PagingStyle, Request};
 pub use self::stream::{Stream, Target};
 use self::token::TokenSpec;
@@ -246,6 +246,9 @@ mod tests {
         errors.0.iter().map(ToString::to_string).collect()
     }
 
+    /// Where a key of the list of sales can be put in.
+    const TARGET: &str = "target = \"pos_transactions\"\n";
+
     /// What is replaced, by what, the key that the mistake names, and what it says.
     const MISTAKES: &[(&str, &str, &str, &str)] = &[
         ("[meta]", "[metta]", "meta", "begin with `[meta]`"),
@@ -352,6 +355,97 @@ mod tests {
             "format = \"iso\"",
             "streams.transactions.window.format",
             "expected one of `rfc3339`",
+        ),
+        (
+            "path = \"/v1/sales\"",
+            "path = \"/v1/{window.day}\"",
+            "streams.transactions.window.days",
+            "say `days = true`",
+        ),
+        (
+            "from_param = \"updated_since\"",
+            "days = true",
+            "streams.transactions.window.day_param",
+            "would not know which day",
+        ),
+        (
+            "format = \"rfc3339\"",
+            "reread_days = 2",
+            "streams.transactions.window.reread_days",
+            "the window is told in times",
+        ),
+        (
+            "format = \"rfc3339\"",
+            "day_param = \"d\"",
+            "streams.transactions.window.day_param",
+            "is not cut into days",
+        ),
+        (
+            "format = \"rfc3339\"",
+            "format = \"date\"\npattern = \"%H\"",
+            "streams.transactions.window.pattern",
+            "writes a time of day",
+        ),
+        (
+            "format = \"rfc3339\"",
+            "format = \"rfc3339\"\n[streams.x]\nascending = true\nrequest.path = \"/{window.day}\"\nwindow.days = true\n\
+             [streams.y.window]",
+            "streams.x.ascending",
+            "there is a list for each day",
+        ),
+        (
+            "path = \"/v1/sales\"",
+            "path = \"/v1/{partition.id}\"",
+            "streams.transactions.request",
+            "only in the request of a stream with `[streams.<name>.for_each]`",
+        ),
+        (
+            TARGET,
+            "target = \"pos_transactions\"\nfor_each.values = \"{config.ids}\"\n",
+            "streams.transactions.for_each.values",
+            "add `[config.ids]`",
+        ),
+        (
+            TARGET,
+            "target = \"pos_transactions\"\nfor_each.into = \"shop\"\n",
+            "streams.transactions.for_each.values",
+            "is missing; give a list",
+        ),
+        (
+            TARGET,
+            "target = \"pos_transactions\"\nfor_each.request.path = \"/s\"\n",
+            "streams.transactions.for_each.records",
+            "path of the list",
+        ),
+        (
+            TARGET,
+            "target = \"pos_transactions\"\nfor_each.request.path = \"/s\"\n",
+            "streams.transactions.for_each.key",
+            "path of the id",
+        ),
+        (
+            TARGET,
+            "target = \"pos_transactions\"\nfor_each = { values = [\"1\"], request.path = \"/s\" }\n",
+            "streams.transactions.for_each.values",
+            "stands beside `request`",
+        ),
+        (
+            TARGET,
+            "target = \"pos_transactions\"\nfor_each = { values = [\"1\"], records = \"data\" }\n",
+            "streams.transactions.for_each.records",
+            "belongs to a `request`",
+        ),
+        (
+            TARGET,
+            "target = \"pos_transactions\"\nfor_each = { request.path = \"/{window.from}\", records = \".\", key = \"id\" }\n",
+            "streams.transactions.for_each.request",
+            "asked for without a window",
+        ),
+        (
+            TARGET,
+            "target = \"pos_transactions\"\nfor_each = { request.path = \"/s\", records = \".\", key = \"id\", pagination.style = \"page\" }\n",
+            "streams.transactions.for_each.pagination.page_param",
+            "would not know which page",
         ),
         ("ack_deadline_ms = 3000", "ack_deadline_ms = 1", "webhook.ack_deadline_ms", "expected 100 to 60000"),
         ("[webhook]", "[webhook]\npreset = \"stripe\"", "webhook.preset", "known are `standard`"),

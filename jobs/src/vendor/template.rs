@@ -29,6 +29,8 @@ pub(crate) enum Slot {
     WindowFrom,
     /// The window's end, in the stream's time form.
     WindowTo,
+    /// The day, of a window that is read day by day.
+    WindowDay,
     /// How many records a page has.
     PageSize,
     /// The page's number.
@@ -45,6 +47,8 @@ pub(crate) enum Slot {
     Member(Path),
     /// A place in the webhook event whose record is asked for.
     Event(Path),
+    /// A place in the part of the stream that is read.
+    Partition(Path),
     /// The time of the call, as `connection.clock` writes it.
     RequestTime,
     /// The access token that the vendor gave.
@@ -87,8 +91,8 @@ impl SigningPart {
 }
 
 /// The names that may stand in braces, for error texts.
-const KNOWN: &str = "`window.from`, `window.to`, `page.size`, `page.number`, `page.offset`, `page.cursor`, \
-                     `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`, `request.time`, `token`; \
+const KNOWN: &str = "`window.from`, `window.to`, `window.day`, `page.size`, `page.number`, `page.offset`, \
+                     `page.cursor`, `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`, `partition.<path>`, `request.time`, `token`; \
                      in `[signing]` `pairs`, `url`, `path`, `method`, `body`, `signature` too";
 
 /// What the placeholders of one call stand for.
@@ -96,6 +100,7 @@ const KNOWN: &str = "`window.from`, `window.to`, `page.size`, `page.number`, `pa
 pub(crate) struct Slots<'a> {
     pub(crate) window_from: Option<Value>,
     pub(crate) window_to: Option<Value>,
+    pub(crate) window_day: Option<Value>,
     pub(crate) page_size: Option<u64>,
     pub(crate) page_number: Option<u64>,
     pub(crate) page_offset: Option<u64>,
@@ -104,6 +109,7 @@ pub(crate) struct Slots<'a> {
     pub(crate) credentials: Option<&'a BTreeMap<String, SecretString>>,
     pub(crate) event: Option<&'a Value>,
     pub(crate) member: Option<&'a Value>,
+    pub(crate) partition: Option<&'a Value>,
     pub(crate) request_time: Option<Value>,
     pub(crate) token: Option<&'a SecretString>,
     pub(crate) refresh_token: Option<&'a SecretString>,
@@ -139,6 +145,7 @@ impl Slots<'_> {
         match slot {
             Slot::WindowFrom => self.window_from.clone(),
             Slot::WindowTo => self.window_to.clone(),
+            Slot::WindowDay => self.window_day.clone(),
             Slot::PageSize => self.page_size.map(Value::from),
             Slot::PageNumber => self.page_number.map(Value::from),
             Slot::PageOffset => self.page_offset.map(Value::from),
@@ -149,6 +156,7 @@ impl Slots<'_> {
             }
             Slot::Member(path) => path.find(self.member?).filter(|value| !value.is_null()).cloned(),
             Slot::Event(path) => path.find(self.event?).filter(|value| !value.is_null()).cloned(),
+            Slot::Partition(path) => path.find(self.partition?).filter(|value| !value.is_null()).cloned(),
             Slot::RequestTime => self.request_time.clone(),
             Slot::Token => self.token.map(|secret| Value::from(secret.expose_secret())),
             Slot::RefreshToken => self.refresh_token.map(|secret| Value::from(secret.expose_secret())),
@@ -314,6 +322,7 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
     Ok(match name {
         "window.from" => Slot::WindowFrom,
         "window.to" => Slot::WindowTo,
+        "window.day" => Slot::WindowDay,
         "page.size" => Slot::PageSize,
         "page.number" => Slot::PageNumber,
         "page.offset" => Slot::PageOffset,
@@ -332,6 +341,7 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
             Some(("credential", key)) if !key.is_empty() => Slot::Credential(key.to_owned()),
             Some(("member", path)) => Slot::Member(Path::parse(path)?),
             Some(("event", path)) => Slot::Event(Path::parse(path)?),
+            Some(("partition", path)) => Slot::Partition(Path::parse(path)?),
             _ => return Err(format!("`{{{name}}}` is not known; known are {KNOWN}")),
         },
     })

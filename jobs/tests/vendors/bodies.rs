@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use zhilian_sync_jobs::vendor::{PageRequest, PageToken};
 
 use crate::server::{Asked, Reply, Server};
-use crate::support::{Bench, KEY, assert_no_secret, first_page, manifest, window};
+use crate::support::{Bench, KEY, WHOLE, assert_no_secret, first_page, manifest, window};
 
 /// What arrives for a stream with these keys, and its sample.
 async fn arrives(keys: &str, config: &Value) -> (Asked, String) {
@@ -98,7 +98,7 @@ async fn the_time_is_the_same_everywhere_and_a_page_link_gets_a_new_one() {
     let connection = bench.connect("test", &server.url(), &json!({}));
     let stream = connection.manifest().stream("list").unwrap();
     let next = PageToken::Link(format!("{}/x?own=kept&ts=old&sign=old&page=2", server.url()));
-    let page = PageRequest { window: window(), next: Some(&next) };
+    let page = PageRequest { partition: &WHOLE, window: window(), next: Some(&next) };
     connection.fetch_page(stream, &page).await.unwrap();
     let asked = server.asked().pop().unwrap();
     let url = url::Url::parse(&format!("http://x{}", asked.target)).unwrap();

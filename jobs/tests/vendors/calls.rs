@@ -6,7 +6,7 @@ use serde_json::json;
 use zhilian_sync_jobs::Action;
 
 use crate::server::{Reply, Server};
-use crate::support::{Bench, KEY, assert_no_secret, first_page, manifest, window};
+use crate::support::{Bench, KEY, WHOLE, assert_no_secret, first_page, manifest, window};
 use zhilian_sync_jobs::vendor::PageRequest;
 
 const EMPTY: &str = r#"{"data": []}"#;
@@ -302,7 +302,7 @@ async fn a_position_of_another_kind_is_refused() {
     let token = zhilian_sync_jobs::vendor::PageToken::Cursor("x".into());
     let stream = connection.manifest().stream("transactions").unwrap();
     let error = connection
-        .fetch_page(stream, &PageRequest { window: window(), next: Some(&token) })
+        .fetch_page(stream, &PageRequest { partition: &WHOLE, window: window(), next: Some(&token) })
         .await
         .unwrap_err();
     assert_eq!(error.code, "bad_position");

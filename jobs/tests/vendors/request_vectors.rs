@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use zhilian_sync_jobs::vendor::{PageRequest, Window};
 
 use crate::server::{Asked, Reply, Server};
-use crate::support::Bench;
+use crate::support::{Bench, WHOLE};
 
 const VECTORS: &str = include_str!("request_vectors.json");
 
@@ -72,7 +72,8 @@ async fn sent(vector: &Value) -> String {
         // The vectors' windows are a day of Shanghai, eight hours ahead.
         let from = at - TimeDelta::hours(8);
         let window = Window { from: Some(from), to: from + day };
-        let page = connection.fetch_page(stream, &PageRequest { window, next: None }).await;
+        let page =
+            connection.fetch_page(stream, &PageRequest { partition: &WHOLE, window, next: None }).await;
         let page = page.unwrap_or_else(|error| panic!("{}: {error}", vector["id"]));
         [page.request_sample, page.response_sample]
     };

@@ -9,13 +9,16 @@ use tempfile::TempDir;
 use zhilian_sync_jobs::JobError;
 use zhilian_sync_jobs::settings::VendorSettings;
 use zhilian_sync_jobs::vendor::{
-    Connection, ConnectionSpec, CursorGuard, Page, PageRequest, Stream, Vendors, Window,
+    Connection, ConnectionSpec, CursorGuard, Page, PageRequest, Partition, Stream, Vendors, Window,
 };
 use zhilian_sync_store::testing::{TestStore, noon, refuse_filled, sqlite, texts};
 use zhilian_sync_store::{Clock, Currency, Store, SystemId};
 
 /// The secret of every test: it must be found nowhere.
 pub(crate) const KEY: &str = "sk-canary-7Jx+/9q";
+
+/// The only part of a stream that has no others.
+pub(crate) const WHOLE: Partition = Partition::whole();
 
 /// What a test of the client needs; the database and the manifests live as long as it does.
 pub(crate) struct Bench {
@@ -109,7 +112,7 @@ pub(crate) fn window() -> Window {
 /// The first page of a stream.
 pub(crate) async fn first_page(connection: &Connection, stream: &str) -> Result<Page, JobError> {
     let stream = connection.manifest().stream(stream).unwrap();
-    connection.fetch_page(stream, &PageRequest { window: window(), next: None }).await
+    connection.fetch_page(stream, &PageRequest { partition: &WHOLE, window: window(), next: None }).await
 }
 
 /// Every page of a stream, as a pull walks them.
@@ -124,7 +127,9 @@ pub(crate) async fn all_pages(connection: &Connection, stream: &Stream) -> Resul
             return Ok(pages);
         }
         pages.push(
-            connection.fetch_page(stream, &PageRequest { window: window(), next: next.as_ref() }).await?,
+            connection
+                .fetch_page(stream, &PageRequest { partition: &WHOLE, window: window(), next: next.as_ref() })
+                .await?,
         );
     }
 }

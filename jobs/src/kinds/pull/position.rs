@@ -1,21 +1,26 @@
-//! How far a pull has come within its window: kept on the run, in the transaction of every page, so
-//! that whoever claims the run next goes on from there.
+//! How far a pull has come: in which part of its stream, on which day of the window, at which page. Kept
+//! on the run, in the transaction of every page, so that whoever claims the run next goes on from there.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use zhilian_sync_store::sync_logs::{Counts, Run};
 
 use super::watermark::Reading;
-use crate::context::Context;
-use crate::vendor::{CursorGuard, Page, PageToken, Stream, Window};
+use crate::vendor::{CursorGuard, Page, PageToken, Stream, Window, WindowDays};
 
-/// A place within a window.
+/// A place within a window of a part.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Position {
+    /// The part of the stream, by its id; empty where it has one part.
+    #[serde(default)]
+    partition: String,
     /// The window's start; `None` is the beginning of time.
     from: Option<DateTime<Utc>>,
     /// The window's end.
     to: DateTime<Utc>,
+    /// The day, where the window is read day by day.
+    #[serde(default)]
+    pub(super) day: Option<NaiveDate>,
     /// The end by the vendor's own clock as of the first page: what the watermark may move to.
     pub(super) vendor_to: Option<DateTime<Utc>>,
     /// When the last page was asked for, by the vendor's clock where it tells.
@@ -24,50 +29,91 @@ pub(super) struct Position {
     pub(super) shifted: bool,
     /// The next page; `None` is the first.
     pub(super) next: Option<PageToken>,
-    /// Every page is stored.
+    /// Every page of the part is stored.
     pub(super) done: bool,
-    /// Pages seen.
+    /// Pages seen of the part.
     pub(super) pages: u32,
-    /// Notices when the vendor sends us in circles.
+    /// Notices when the vendor sends us in circles, within one sequence of pages.
     pub(super) guard: CursorGuard,
+    /// The run's counts when the part was begun: its share of failed records is its own.
+    #[serde(default)]
+    pub(super) part_began: Counts,
+    /// The run's counts when the sequence of pages was begun, to which a stale one goes back.
+    #[serde(default)]
+    sequence_began: Counts,
+    /// Whether too many records of any part failed.
+    #[serde(default)]
+    pub(super) spoilt: bool,
     /// When the last page was fetched: page tokens go stale.
     fetched_at: DateTime<Utc>,
 }
 
 impl Position {
-    /// The run's own position while it is fresh, with its counts; otherwise the start of the window with
-    /// none.
-    pub(super) fn resume(ctx: &Context, run: &Run, stream: &Stream, reading: &Reading) -> (Self, Counts) {
-        let now = ctx.clock().now();
-        let ttl = TimeDelta::from_std(stream.position_ttl).unwrap_or(TimeDelta::MAX);
-        let kept = run
-            .position
-            .as_deref()
-            .and_then(|text| serde_json::from_str::<Self>(text).ok())
-            .filter(|position| position.done || position.fetched_at + ttl > now);
-        match kept {
-            Some(position) => {
-                tracing::info!(page = position.pages, "going on from the last committed page");
-                let counts = run.counts();
-                (position, counts)
-            }
-            None => (Self::start(now, reading, ctx.vendors.pages_max(stream)), Counts::default()),
-        }
+    /// The place that the run has come to, if it has come anywhere.
+    pub(super) fn kept(run: &Run) -> Option<Self> {
+        run.position.as_deref().and_then(|text| serde_json::from_str(text).ok())
     }
 
-    fn start(now: DateTime<Utc>, reading: &Reading, pages_max: u32) -> Self {
+    /// The beginning of a part; `counts` are the run's so far.
+    pub(super) fn start(
+        now: DateTime<Utc>,
+        partition: &str,
+        reading: &Reading,
+        first_day: Option<NaiveDate>,
+        counts: Counts,
+    ) -> Self {
         Self {
+            partition: partition.to_owned(),
             from: reading.window.from,
             to: reading.window.to,
+            day: first_day,
             vendor_to: None,
             read_until: None,
             shifted: false,
             next: None,
             done: false,
             pages: 0,
-            guard: CursorGuard::new(pages_max),
+            guard: CursorGuard::new(reading.pages_max),
+            part_began: counts,
+            sequence_began: counts,
+            spoilt: false,
             fetched_at: now,
         }
+    }
+
+    /// Whether this part was read already: parts come in the order of their ids.
+    pub(super) fn is_past(&self, partition: &str) -> bool {
+        partition < self.partition.as_str() || self.done && partition == self.partition
+    }
+
+    /// The part of the stream, by its id.
+    pub(super) fn partition(&self) -> &str {
+        &self.partition
+    }
+
+    /// Whether it lies in this part.
+    pub(super) fn is_in(&self, partition: &str) -> bool {
+        self.partition == partition
+    }
+
+    /// Whether the token of its page may still be used, and the manifest still reads days where it did.
+    pub(super) fn is_fresh(&self, now: DateTime<Utc>, stream: &Stream) -> bool {
+        let ttl = TimeDelta::from_std(stream.position_ttl).unwrap_or(TimeDelta::MAX);
+        self.done || self.day.is_some() == stream.is_read_by_days() && self.fetched_at + ttl > now
+    }
+
+    /// The first page again, and the counts as they were before it: of the day, where there are days, else
+    /// of a window that is chosen anew, which is `fresh`.
+    pub(super) fn restarted(self, fresh: Self) -> (Self, Counts) {
+        if self.day.is_none() || fresh.day.is_none() {
+            let counts = self.part_began;
+            return (
+                Self { spoilt: self.spoilt, part_began: counts, sequence_began: counts, ..fresh },
+                counts,
+            );
+        }
+        let counts = self.sequence_began;
+        (Self { next: None, guard: fresh.guard, fetched_at: fresh.fetched_at, ..self }, counts)
     }
 
     /// The window it is in.
@@ -86,6 +132,24 @@ impl Position {
         self.pages += 1;
         self.fetched_at = page.asked_at;
         self.read_until = Some(page.vendor_time.unwrap_or(page.asked_at) + lag + super::watermark::SLACK);
+    }
+
+    /// Goes to the first page of the next day; false where there is none.
+    pub(super) fn turn_the_day(&mut self, days: Option<WindowDays>, pages_max: u32) -> bool {
+        let next = self.day.zip(days).and_then(|(day, days)| days.after(day));
+        if next.is_some() {
+            self.day = next;
+            self.next = None;
+            self.guard = CursorGuard::new(pages_max);
+        }
+        next.is_some()
+    }
+
+    /// Notes the run's counts after a page; at the first page of a sequence those are what it began with.
+    pub(super) fn counted(&mut self, counts: Counts) {
+        if self.next.is_none() {
+            self.sequence_began = counts;
+        }
     }
 
     /// As it is kept on the run.

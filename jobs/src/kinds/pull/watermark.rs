@@ -10,7 +10,11 @@
 //! the watermark has passed the time of its reading. If a window meanwhile holds an old record that has
 //! changed since, the shift may have happened: the watermark goes back to where the suspect
 //! began and everything since is read once more. A long reading that is shifted again is repeated again,
-//! [`ROUNDS_MAX`] times.
+//! [`ROUNDS_MAX`] times. Lists of single days are no suspects: a day is read again until it is
+//! over, and `reread_days` longer.
+//!
+//! A stream that is read once for each of something has a watermark for each of its parts, so a shop that
+//! was not there at the last pull is read from its beginning.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -22,10 +26,8 @@ use super::position::Position;
 use crate::context::Context;
 use crate::enqueue::PullParameters;
 use crate::outcome::JobError;
-use crate::vendor::{Stream, Window};
+use crate::vendor::{Connection, Partition, Stream, Window};
 
-/// Streams of this version have one part.
-const PARTITION: &str = "";
 /// How far a vendor's `Date` header, which has whole seconds, may lie behind its records' times.
 pub(super) const SLACK: TimeDelta = TimeDelta::seconds(2);
 
@@ -84,19 +86,25 @@ enum Mark {
 pub(super) struct Reading {
     pub(super) system: SystemId,
     stream: String,
+    partition: String,
     pub(super) window: Window,
     pub(super) suspect: Option<Suspect>,
     rounds: u32,
     backfill: bool,
+    /// Whether its pages may shift unseen.
     numbered_pages: bool,
+    /// The most pages of one sequence.
+    pub(super) pages_max: u32,
 }
 
 impl Reading {
-    /// Chooses the window: after the watermark, or what a backfill asks for.
+    /// Chooses the window of a part: after its watermark, or what a backfill asks for.
     pub(super) async fn begin(
         ctx: &Context,
         system: &ExternalSystem,
+        connection: &Connection,
         stream: &Stream,
+        partition: &Partition,
         parameters: &PullParameters,
     ) -> Result<Self, JobError> {
         let now = ctx.clock().now();
@@ -105,26 +113,32 @@ impl Reading {
         let mut reading = Self {
             system: system.id,
             stream: stream.name.clone(),
+            partition: partition.key.clone(),
             window: Window { from: None, to },
             suspect: None,
             rounds: 0,
             backfill: parameters.is_backfill(),
-            numbered_pages: stream.has_numbered_pages(),
+            numbered_pages: stream.has_numbered_pages() && !stream.is_read_by_days(),
+            pages_max: ctx.vendors.pages_max(stream),
         };
+        // What its first window would have been, so everything that it can ever have read.
+        let beginning = system.created_at - delta(stream.first_window);
         if reading.backfill {
-            reading.window = Window { from: parameters.from, to: parameters.to.unwrap_or(to) };
+            // Days are counted from somewhere.
+            let from = parameters.from.or_else(|| stream.is_read_by_days().then_some(beginning));
+            reading.window = Window { from, to: parameters.to.unwrap_or(to) };
             return Ok(reading);
         }
         if parameters.anew {
-            // What its first window would have been, so everything that it can ever have read. The watermark
-            // is passed only when this is done: until then the next normal pull begins where it would have.
-            reading.window.from = Some(system.created_at - delta(stream.first_window));
+            // The watermark is passed only when this is done: until then the next normal pull begins where it
+            // would have.
+            reading.window.from = Some(beginning);
             return Ok(reading);
         }
-        let cursor = sync_cursors::find(&ctx.store, system.id, &stream.name, PARTITION).await?;
+        let cursor = sync_cursors::find(&ctx.store, system.id, &stream.name, &reading.partition).await?;
         let watermark = cursor.as_ref().and_then(|cursor| cursor.watermark);
         reading.window.from = match (&cursor, watermark) {
-            (_, Some(watermark)) => Some(watermark - delta(stream.overlap)),
+            (_, Some(watermark)) => Some(connection.reread_from(stream, watermark - delta(stream.overlap))),
             // Confirming a window that began with the beginning of time.
             (Some(_), None) => None,
             (None, None) => Some(now - delta(stream.first_window)),
@@ -152,7 +166,7 @@ impl Reading {
         let to = Advance {
             system_id: self.system,
             stream: &self.stream,
-            partition: PARTITION,
+            partition: &self.partition,
             watermark: latest.map(|at| at.min(self.window.to)),
             value: None,
             sync_log_id: Some(run),
@@ -193,7 +207,7 @@ impl Reading {
         let to = Advance {
             system_id: self.system,
             stream: &self.stream,
-            partition: PARTITION,
+            partition: &self.partition,
             watermark,
             value: value.as_deref(),
             sync_log_id: Some(run),

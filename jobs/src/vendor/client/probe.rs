@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::template::{self, Slots};
 use super::call::Call;
-use super::{Connection, PageRequest, Window};
+use super::{Connection, PageRequest, Partition, Window};
 use crate::outcome::JobError;
 
 /// A connection that works.
@@ -55,8 +55,13 @@ impl Connection {
             JobError::give_up("bad_manifest", format!("the manifest of {} has no probe", self.manifest.title))
         })?;
         let to = self.inner.store.clock().now();
-        let window = Window { from: to.checked_sub_signed(TimeDelta::days(1)), to };
-        let page = self.fetch_page(stream, &PageRequest { window, next: None }).await?;
+        let mut window = Window { from: to.checked_sub_signed(TimeDelta::days(1)), to };
+        if let Some(days) = self.days(stream, window) {
+            window = self.window_of_day(stream, days.last);
+        }
+        let partition = self.partitions(stream).await?.into_iter().next().unwrap_or(Partition::whole());
+        let request = PageRequest { partition: &partition, window, next: None };
+        let page = self.fetch_page(stream, &request).await?;
         let mapped = self.map_page(stream, &page);
         let records = page.records.len();
         let mut message = format!("{}; the first page of the last day has {records} records", probe.message);

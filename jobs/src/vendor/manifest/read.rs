@@ -10,7 +10,8 @@ use zhilian_sync_store::SystemType;
 use super::auth;
 use super::section::{Problems, Section};
 use super::signing;
-use super::stream::{self, TimeFormat};
+use super::stream;
+use super::stream::window::TimeFormat;
 use super::webhook::{self, WebhookSpec};
 use super::{
     Auth, Common, ConfigKey, ConfigKind, CredentialSpec, Envelope, FailureOutcome, FailureRule, Limit,
@@ -169,7 +170,7 @@ fn read_connection(root: &Section<'_>) -> (Option<String>, Common) {
 }
 
 fn read_clock(section: Section<'_>) -> (TimeFormat, Option<Tz>) {
-    let format = stream::read::read_time_format(&section, TimeFormat::Unix);
+    let format = stream::window::read_time_format(&section, TimeFormat::Unix);
     let zone = section.parsed("zone", stream::read::read_zone);
     section.finish();
     (format, zone)

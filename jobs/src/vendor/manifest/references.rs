@@ -4,6 +4,7 @@ mod signing;
 
 use super::section::Problems;
 use super::signing::Signing;
+use super::stream::partitions::ForEach;
 use super::webhook::routes;
 use super::{Auth, Manifest};
 use crate::vendor::template::{Slot, Template};
@@ -20,13 +21,21 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
         .filter_map(|stream| Some((format!("streams.{}.one", stream.name), &stream.one.as_ref()?.request)));
     let push = manifest.push.iter().map(|push| ("push.member".to_owned(), &push.request));
     let token = manifest.auth.token().map(|spec| ("auth.request".to_owned(), &spec.request));
-    for (key, request) in requests.chain(probe).chain(ones).chain(push).chain(token) {
+    let parts = manifest.streams.iter().filter_map(|stream| {
+        Some((format!("streams.{}.for_each.request", stream.name), stream.for_each.as_ref()?.request()?))
+    });
+    for (key, request) in requests.chain(probe).chain(ones).chain(push).chain(token).chain(parts) {
         used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
         if let Some(limit) = &request.limit
             && !manifest.limits.contains_key(limit)
         {
             problems.add(format!("{key}.limit"), format!("`{limit}` is no limit; add `[limits.{limit}]`"));
         }
+    }
+    for stream in &manifest.streams {
+        let values = stream.for_each.iter().filter(|each| each.request().is_none());
+        let slots = values.flat_map(ForEach::slots);
+        used.extend(slots.map(|slot| (format!("streams.{}.for_each.values", stream.name), slot)));
     }
     for (key, slot) in used {
         match slot {
@@ -58,6 +67,16 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
                     ),
                 );
             }
+            Slot::Partition(path) if !is_read_for_each(manifest, &key) => {
+                problems.add(
+                    key,
+                    format!(
+                        "`{{partition.{}}}` has a value only in the request of a stream with \
+                         `[streams.<name>.for_each]`",
+                        path.as_str()
+                    ),
+                );
+            }
             _ => signing::check_slot(manifest, &key, slot, problems),
         }
     }
@@ -74,6 +93,14 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
     {
         problems.add("probe.stream", format!("`{name}` is no stream of this manifest"));
     }
+}
+
+/// Whether the call at this key is made for one part of a stream.
+fn is_read_for_each(manifest: &Manifest, key: &str) -> bool {
+    manifest
+        .streams
+        .iter()
+        .any(|stream| stream.for_each.is_some() && *key == format!("streams.{}.request", stream.name))
 }
 
 /// The slots of what every request has: headers and authentication, with where they stand.

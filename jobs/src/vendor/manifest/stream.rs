@@ -1,20 +1,22 @@
 //! One list of a vendor: how it is asked for, in what pages and windows, where its records are and
 //! what becomes of them. Part of the manifest; `paging.rs`, `client.rs` and `mapping.rs` act on it.
 
+pub(in crate::vendor) mod partitions;
 pub(in crate::vendor) mod read;
 pub(crate) mod unknown;
+pub(in crate::vendor) mod window;
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeZone, Utc};
-use chrono_tz::Tz;
 use serde_json::Value;
 
+use self::partitions::ForEach;
 use self::unknown::KnownFields;
+use self::window::WindowSpec;
 use super::super::expression::Expression;
 use super::super::mapping::Mapping;
 use super::super::path::Path;
-use super::super::template::{JsonTemplate, Slot, Slots, Template};
+use super::super::template::{JsonTemplate, Slot, Template};
 
 /// One list that can be pulled.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Stream {
     pub(crate) pagination: Pagination,
     pub(crate) answer: Answer,
     pub(crate) window: Option<WindowSpec>,
+    /// What it is read once for each of.
+    pub(crate) for_each: Option<ForEach>,
     pub(crate) mapping: Mapping,
     /// What is known of its records, where members that nothing mentions are reported.
     pub(crate) known_fields: Option<KnownFields>,
@@ -182,90 +186,4 @@ pub(crate) struct Answer {
     pub(crate) records: Vec<Path>,
     pub(crate) absent_when_empty: bool,
     pub(crate) success: Option<Expression>,
-}
-
-/// How a window of time is asked for.
-#[derive(Debug)]
-pub(crate) struct WindowSpec {
-    pub(crate) from_param: Option<String>,
-    pub(crate) to_param: Option<String>,
-    pub(crate) format: TimeFormat,
-    pub(crate) zone: Option<Tz>,
-}
-
-/// How a time is written in a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum TimeFormat {
-    Rfc3339,
-    Unix,
-    UnixMs,
-    /// A pattern in the vendor's zone.
-    Naive(String),
-}
-
-impl WindowSpec {
-    /// A time as the vendor wants it; `up` rounds a fraction of a second up, for a window's end.
-    pub(crate) fn write(&self, time: DateTime<Utc>, system_zone: Tz, up: bool) -> Value {
-        self.format.write(time, self.zone.unwrap_or(system_zone), up)
-    }
-}
-
-impl TimeFormat {
-    /// A time in this format; a pattern takes the zone.
-    pub(in crate::vendor) fn write(&self, time: DateTime<Utc>, zone: Tz, up: bool) -> Value {
-        let whole_secs = || {
-            let cut = time.timestamp();
-            cut + i64::from(up && time.timestamp_subsec_nanos() > 0)
-        };
-        match self {
-            Self::Rfc3339 => Value::String(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)),
-            Self::Unix => Value::from(whole_secs()),
-            Self::UnixMs => Value::from(time.timestamp_millis()),
-            Self::Naive(pattern) => {
-                let whole = DateTime::from_timestamp(whole_secs(), 0).unwrap_or(time);
-                let local = zone.from_utc_datetime(&whole.naive_utc());
-                Value::String(local.format(pattern).to_string())
-            }
-        }
-    }
-}
-
-/// Everything that fills the placeholders of one page of a window.
-pub(crate) fn window_slots<'a>(stream: &Stream, window: super::super::Window, zone: Tz) -> Slots<'a> {
-    let Some(spec) = &stream.window else {
-        return Slots::default();
-    };
-    Slots {
-        window_from: window.from.map(|from| spec.write(from, zone, false)),
-        window_to: Some(spec.write(window.to, zone, true)),
-        ..Slots::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_the_vendor_wants_them() {
-        let time: DateTime<Utc> = "2026-01-01T04:21:00.512Z".parse().unwrap();
-        let write = |format: TimeFormat, zone: Option<&str>, up| {
-            let zone = zone.map(|zone| zone.parse().unwrap());
-            WindowSpec { from_param: None, to_param: None, format, zone }.write(
-                time,
-                chrono_tz::Asia::Shanghai,
-                up,
-            )
-        };
-        let naive = TimeFormat::Naive("%Y-%m-%d %H:%M:%S".into());
-        assert_eq!(write(TimeFormat::Rfc3339, None, false), json!("2026-01-01T04:21:00.512Z"));
-        assert_eq!(write(TimeFormat::Unix, None, false), json!(1_767_241_260));
-        assert_eq!(write(TimeFormat::Unix, None, true), json!(1_767_241_261));
-        assert_eq!(write(TimeFormat::UnixMs, None, true), json!(1_767_241_260_512_i64));
-        assert_eq!(write(naive.clone(), None, false), json!("2026-01-01 12:21:00"));
-        assert_eq!(write(naive.clone(), None, true), json!("2026-01-01 12:21:01"));
-        assert_eq!(write(naive, Some("America/New_York"), false), json!("2025-12-31 23:21:00"));
-    }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use chrono::format::{Item, StrftimeItems};
 use chrono_tz::Tz;
 
-use super::{Answer, BodyAs, One, Pagination, PagingStyle, Request, Stream, Target, TimeFormat, WindowSpec};
-
+use super::partitions::read_for_each;
 use super::unknown::read_unknown_fields;
+use super::window::{Timing, WindowSpec, read_window};
+use super::{Answer, BodyAs, One, Pagination, PagingStyle, Request, Stream, Target};
 use crate::vendor::manifest::section::Section;
 use crate::vendor::mapping;
 use crate::vendor::template::{JsonTemplate, Slot};
@@ -17,9 +18,6 @@ use crate::vendor::template::{JsonTemplate, Slot};
 const FAILURE_SHARE_DEFAULT: f64 = 0.5;
 /// The pages of one window, unless manifest or settings say fewer.
 const PAGES_MAX_DEFAULT: u32 = 10_000;
-const FIRST_WINDOW_DEFAULT_DAYS: u32 = 30;
-const OVERLAP_DEFAULT_SECS: u64 = 120;
-const LAG_DEFAULT_SECS: u64 = 5;
 const DAY_SECS: u32 = 86_400;
 
 pub(in crate::vendor::manifest) fn read_stream(
@@ -57,6 +55,7 @@ pub(in crate::vendor::manifest) fn read_stream(
     let position_ttl = section.secs("position_ttl_secs", 0..=30 * DAY_SECS).unwrap_or(position_ttl);
     let known_fields = read_unknown_fields(&section);
     let one = section.section("one").and_then(read_one);
+    let for_each = section.section("for_each").and_then(read_for_each);
     if let (Some(request), Some(pagination)) = (&request, &pagination) {
         check_paging(&section, request, pagination, window.as_ref());
     }
@@ -76,6 +75,7 @@ pub(in crate::vendor::manifest) fn read_stream(
         pagination: pagination?,
         answer: answer?,
         window,
+        for_each,
         mapping: mapping?,
         known_fields,
         one,
@@ -92,7 +92,7 @@ fn read_one(section: Section<'_>) -> Option<One> {
     let success = section.expression("success", &["status", "body"]);
     for slot in request.iter().flat_map(Request::slots) {
         let page = matches!(slot, Slot::PageSize | Slot::PageNumber | Slot::PageOffset | Slot::PageCursor);
-        if page || matches!(slot, Slot::WindowFrom | Slot::WindowTo) {
+        if page || matches!(slot, Slot::WindowFrom | Slot::WindowTo | Slot::WindowDay) {
             let problem = "uses `{page.…}` or `{window.…}`, but one record has neither page nor window";
             section.problem("path", problem);
         }
@@ -176,7 +176,7 @@ fn read_body_as(section: &Section<'_>, body: Option<&JsonTemplate>) -> BodyAs {
     body_as
 }
 
-fn no_pages() -> Pagination {
+pub(super) fn no_pages() -> Pagination {
     Pagination {
         style: PagingStyle::None,
         size: None,
@@ -193,7 +193,7 @@ fn no_pages() -> Pagination {
     }
 }
 
-fn read_pagination(section: Section<'_>) -> Option<Pagination> {
+pub(super) fn read_pagination(section: Section<'_>) -> Option<Pagination> {
     let styles = [
         ("none", PagingStyle::None),
         ("page", PagingStyle::Page),
@@ -243,67 +243,6 @@ fn read_answer(section: Section<'_>) -> Option<Answer> {
     answer
 }
 
-/// The parts of a window that the engine reads.
-struct Timing {
-    overlap: Duration,
-    lag: Duration,
-    first_window: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            overlap: Duration::from_secs(OVERLAP_DEFAULT_SECS),
-            lag: Duration::from_secs(LAG_DEFAULT_SECS),
-            first_window: Duration::from_secs(u64::from(FIRST_WINDOW_DEFAULT_DAYS * DAY_SECS)),
-        }
-    }
-}
-
-/// How a time is written, from `format` and `pattern`.
-pub(in crate::vendor::manifest) fn read_time_format(
-    section: &Section<'_>,
-    default: TimeFormat,
-) -> TimeFormat {
-    #[derive(Clone, Copy)]
-    enum Form {
-        Rfc3339,
-        Unix,
-        UnixMs,
-        Naive,
-    }
-    let forms =
-        [("rfc3339", Form::Rfc3339), ("unix", Form::Unix), ("unix_ms", Form::UnixMs), ("naive", Form::Naive)];
-    let pattern = section.parsed("pattern", check_pattern);
-    match section.choice("format", &forms) {
-        None => default,
-        Some(Form::Rfc3339) => TimeFormat::Rfc3339,
-        Some(Form::Unix) => TimeFormat::Unix,
-        Some(Form::UnixMs) => TimeFormat::UnixMs,
-        Some(Form::Naive) => TimeFormat::Naive(pattern.unwrap_or_else(|| "%Y-%m-%d %H:%M:%S".into())),
-    }
-}
-
-fn read_window(section: Section<'_>) -> (Option<WindowSpec>, Timing) {
-    let text = |key| section.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
-    let window = WindowSpec {
-        from_param: text("from_param"),
-        to_param: text("to_param"),
-        format: read_time_format(&section, TimeFormat::Rfc3339),
-        zone: section.parsed("zone", read_zone),
-    };
-    let default = Timing::default();
-    let timing = Timing {
-        overlap: section.secs("overlap_secs", 0..=30 * DAY_SECS).unwrap_or(default.overlap),
-        lag: section.secs("lag_secs", 0..=DAY_SECS).unwrap_or(default.lag),
-        first_window: section
-            .whole("first_window_days", 1..=3_650)
-            .map_or(default.first_window, |days| Duration::from_secs(u64::from(days) * u64::from(DAY_SECS))),
-    };
-    section.finish();
-    (Some(window), timing)
-}
-
 /// An IANA zone by its name.
 pub(crate) fn read_zone(text: &str) -> Result<Tz, String> {
     text.parse().map_err(|_| format!("`{text}` is not a time zone; expected one such as `Asia/Shanghai`"))
@@ -317,13 +256,24 @@ pub(crate) fn check_pattern(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Something must tell the vendor which page, or every page would be the first.
 fn check_paging(
     section: &Section<'_>,
     request: &Request,
     pagination: &Pagination,
     window: Option<&WindowSpec>,
 ) {
+    check_pages_are_told(section, request, pagination);
+    let slots = request.slots();
+    let uses = |slot: &Slot| slots.contains(&slot);
+    let wants_window = uses(&Slot::WindowFrom) || uses(&Slot::WindowTo) || uses(&Slot::WindowDay);
+    if wants_window && window.is_none() {
+        section.problem("window", "is missing, and the request uses `{window.…}`; add it with a `format`");
+    }
+    check_days(section, &uses, window);
+}
+
+/// Something must tell the vendor which page, or every page would be the first.
+pub(super) fn check_pages_are_told(section: &Section<'_>, request: &Request, pagination: &Pagination) {
     let slots = request.slots();
     let uses = |slot: &Slot| slots.contains(&slot);
     let (told, key, slot) = match pagination.style {
@@ -351,8 +301,24 @@ fn check_paging(
     if pagination.style == PagingStyle::Offset && pagination.size.is_none() {
         section.problem("pagination.size", "is missing; an offset moves on by the size of a page");
     }
-    let wants_window = uses(&Slot::WindowFrom) || uses(&Slot::WindowTo);
-    if wants_window && window.is_none() {
-        section.problem("window", "is missing, and the request uses `{window.…}`; add it with a `format`");
+}
+
+/// A stream that is read day by day must tell the vendor the day, and a day only where there is one.
+fn check_days(section: &Section<'_>, uses: &dyn Fn(&Slot) -> bool, window: Option<&WindowSpec>) {
+    let Some(window) = window else { return };
+    if uses(&Slot::WindowDay) && !window.days {
+        section.problem("window.days", "is missing, and the request uses `{window.day}`; say `days = true`");
+    }
+    let told = [&window.day_param, &window.from_param, &window.to_param].into_iter().any(Option::is_some)
+        || [Slot::WindowDay, Slot::WindowFrom, Slot::WindowTo].iter().any(uses);
+    if window.days && !told {
+        let fix = "is missing, and nothing in the request says `{window.day}`: the vendor would not know which day \
+                   is meant";
+        section.problem("window.day_param", fix);
+    }
+    if window.days && section.flag("ascending").unwrap_or(false) {
+        let problem = "speaks of one list in the order of change; with `days = true` there is a list for each day, and \
+                       the watermark moves when the last one is read";
+        section.problem("ascending", problem);
     }
 }
