@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use zhilian_sync_store::events::EventKind;
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
@@ -34,6 +35,8 @@ use watermark::Reading;
 
 /// Fewer records than this say nothing about the share that failed.
 const SHARE_RECORDS_MIN: i64 = 10;
+/// Mapping so many records takes about a millisecond.
+const LIGHT_RECORDS_MAX: usize = 100;
 /// Live clients hear of a pull's progress no more often.
 const TELL_EVERY: TimeDelta = TimeDelta::seconds(5);
 
@@ -153,9 +156,9 @@ struct Pull<'a> {
 
 impl Pull<'_> {
     async fn read_to_the_end(&mut self) -> Result<(), JobError> {
-        let mut page = self.fetch().await?;
+        let (mut page, mut mapped) = self.fetch().await?;
         loop {
-            let mapped = self.look_at(&page);
+            self.look_at(&page, &mapped);
             let turned = self.turn(&page);
             let Ok(true) = turned else {
                 // The last page, or one whose successor must not be followed: what is here is kept.
@@ -181,19 +184,18 @@ impl Pull<'_> {
             }
             let (written, fetched) = tokio::join!(self.write_page(&page, mapped), self.fetch());
             self.wrote(written?);
-            page = fetched?;
+            (page, mapped) = fetched?;
         }
     }
 
-    /// Maps a page, and notes what it says about where we are.
-    fn look_at(&mut self, page: &Page) -> Mapped {
+    /// Notes what a page says about where we are.
+    fn look_at(&mut self, page: &Page, mapped: &Mapped) {
         self.position.saw(page, self.stream);
         let now = self.ctx.clock().now();
         self.telling = now - self.told_at >= TELL_EVERY;
         if self.telling {
             self.told_at = now;
         }
-        let mapped = self.connection.map_page(self.stream, page);
         self.notes.see(self.stream, page, self.connection);
         if let Some(suspect) = &self.reading.suspect {
             let transactions = mapped.transactions.iter().map(|one| (Some(one.occurred_at), one.version_at));
@@ -205,7 +207,6 @@ impl Pull<'_> {
             let shown = all.any(|(occurred, version)| suspect.is_shown_by(occurred, version));
             self.position.shifted |= shown;
         }
-        mapped
     }
 
     /// Goes to the place after this page, a page or a day further; false at the end of the part. Refuses where
@@ -219,13 +220,28 @@ impl Pull<'_> {
         Ok(true)
     }
 
-    /// Fetches the page at the position; stops waiting when the job has to stop.
-    async fn fetch(&self) -> Result<Page, JobError> {
+    /// Fetches the page at the position and maps it, while the page before is written; stops waiting when the job
+    /// has to stop.
+    async fn fetch(&self) -> Result<(Page, Mapped), JobError> {
         let day = self.days.and(self.position.day);
         let window =
             day.map_or_else(|| self.position.window(), |day| self.connection.window_of_day(self.stream, day));
         let request = PageRequest { partition: self.partition, window, next: self.position.next.as_ref() };
-        self.attempt.interruptible(self.connection.fetch_page(self.stream, &request)).await
+        let page = self.attempt.interruptible(self.connection.fetch_page(self.stream, &request)).await?;
+        let mapped = self.map(&page);
+        Ok((page, mapped))
+    }
+
+    /// Maps a page; a large one where blocking is allowed, so that other jobs do not wait for it.
+    fn map(&self, page: &Page) -> Mapped {
+        let map = || self.connection.map_page(self.stream, page);
+        // A runtime of one thread has no other place.
+        let several = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        if several && page.records.len() > LIGHT_RECORDS_MAX {
+            tokio::task::block_in_place(map)
+        } else {
+            map()
+        }
     }
 
     fn wrote(&mut self, (counts, position): (Counts, Position)) {
