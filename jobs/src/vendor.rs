@@ -32,7 +32,8 @@ pub use again::{Again, KeptRecord};
 pub use catalog::Catalog;
 pub use check::{CheckReport, check_file, replay, replay_event};
 pub use client::{
-    Connection, ConnectionSpec, Page, PageRequest, Partition, ProbeReport, Vendors, VendorsError, Window,
+    Connection, ConnectionSpec, Page, PageRequest, Partition, ProbeReport, Undetailed, Vendors, VendorsError,
+    Window,
 };
 pub use json::read as read_json;
 pub(crate) use manifest::stream::window::WindowDays;

@@ -251,6 +251,7 @@ impl Pull<'_> {
 
     /// Stores one page in one transaction; the counts of the run and its position with it.
     async fn write_page(&self, page: &Page, mapped: Mapped) -> Result<(Counts, Position), JobError> {
+        let total = mapped.total();
         let Mapped { transactions, records, orders, members, failures, skipped } = mapped;
         let mut failed: Vec<NewFailure> = failures.into_iter().map(not_mapped).collect();
         let versions = transactions.iter().map(|transaction| transaction.version_at);
@@ -281,7 +282,7 @@ impl Pull<'_> {
         let rule = self.member_conflict;
         let (_, refused) = member_syncs::upsert_batch_isolating(&mut tx, batch, rule, members).await?;
         failed.extend(refused.into_iter().map(NewFailure::from));
-        let counts = self.add(page, &failed, skipped);
+        let counts = self.add(total, &failed, skipped);
         let clock = self.ctx.clock();
         let of = Failing { system_id: self.reading.system, stream: name, sync_log_id: Some(run) };
         sync_failures::resolve(&mut tx, clock, of.system_id, name, &good_ones(&stored, &failed)).await?;
@@ -310,8 +311,8 @@ impl Pull<'_> {
         Ok((counts, position))
     }
 
-    fn add(&self, page: &Page, failed: &[NewFailure], skipped: u64) -> Counts {
-        let total = i64::try_from(page.records.len()).unwrap_or(i64::MAX);
+    fn add(&self, total: u64, failed: &[NewFailure], skipped: u64) -> Counts {
+        let total = i64::try_from(total).unwrap_or(i64::MAX);
         let failed = i64::try_from(failed.len()).unwrap_or(i64::MAX);
         let skipped = i64::try_from(skipped).unwrap_or(i64::MAX);
         Counts {

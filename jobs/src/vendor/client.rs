@@ -6,6 +6,7 @@
 mod build;
 mod call;
 mod connect;
+mod detail;
 mod fetch;
 mod outcome;
 mod partitions;
@@ -31,6 +32,7 @@ use self::call::Call;
 
 pub(in crate::vendor) use self::connect::read_config;
 use self::connect::{budget_owner, http_client, read_auth, read_endpoint};
+pub use self::detail::Undetailed;
 pub use self::partitions::Partition;
 pub use self::probe::ProbeReport;
 
@@ -146,6 +148,8 @@ pub struct PageRequest<'a> {
 pub struct Page {
     /// Its records, as the vendor sent them.
     pub records: Vec<Value>,
+    /// Those of them that lack their detail.
+    pub undetailed: Vec<Undetailed>,
     /// The page after it; nothing at the end.
     pub next: Option<PageToken>,
     /// The vendor's own time, from its `Date` header.
@@ -241,8 +245,15 @@ impl Connection {
         self.redactor.text(text)
     }
 
-    /// Asks for one page of a list.
+    /// Asks for one page of a list, and for the details of its records.
     pub async fn fetch_page(&self, stream: &Stream, request: &PageRequest<'_>) -> Result<Page, JobError> {
+        let mut page = self.fetch_list_page(stream, request).await?;
+        self.lay_details(stream, request, &mut page).await?;
+        Ok(page)
+    }
+
+    /// Asks for one page of a list alone.
+    async fn fetch_list_page(&self, stream: &Stream, request: &PageRequest<'_>) -> Result<Page, JobError> {
         self.check_partition(stream, request.partition)?;
         let answer = self.call(&self.page_call(stream, request)?).await?;
         let call::Answer {
@@ -273,7 +284,8 @@ impl Connection {
         let next = paging::next_page(&stream.pagination, request.next, &turned)
             .map_err(|error| JobError { message: self.redact(&error.message), ..error })?;
         let next = next.map(|next| self.without_credentials(stream, next)).transpose()?;
-        Ok(Page { records, next, vendor_time, asked_at, request_sample, response_sample })
+        let undetailed = Vec::new();
+        Ok(Page { records, undetailed, next, vendor_time, asked_at, request_sample, response_sample })
     }
 
     /// Makes ours of a page's records. Never fails as a whole.
@@ -288,6 +300,10 @@ impl Connection {
             optional: Optional::default(),
         };
         let mut mapped = stream.mapping.map(&page.records, &around);
+        let undetailed = page.undetailed.iter();
+        mapped
+            .failures
+            .extend(undetailed.map(|one| stream.mapping.failure(&one.record, &one.reason, &around)));
         for failure in &mut mapped.failures {
             failure.reason = self.redact(&failure.reason);
             failure.raw = self.redact(&failure.raw);

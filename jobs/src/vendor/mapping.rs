@@ -120,6 +120,13 @@ impl Mapping {
         mapped
     }
 
+    /// A record that failed before it could be mapped.
+    pub(crate) fn failure(&self, record: &Value, reason: &str, around: &Surroundings<'_>) -> RecordFailure {
+        let raw = record.to_string();
+        let external_id = self.id(around.scope(record)).unwrap_or_else(|_| hash_id(&raw));
+        RecordFailure { external_id, reason: reason.replace('\0', "\u{fffd}"), raw }
+    }
+
     fn map_one(
         &self,
         record: &Value,

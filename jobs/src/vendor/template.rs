@@ -49,6 +49,10 @@ pub(crate) enum Slot {
     Event(Path),
     /// A place in the part of the stream that is read.
     Partition(Path),
+    /// A place in the record whose detail is asked for.
+    Record(Path),
+    /// That place in each of several records, as a list.
+    Records(Path),
     /// The time of the call, as `connection.clock` writes it.
     RequestTime,
     /// The access token that the vendor gave.
@@ -92,8 +96,8 @@ impl SigningPart {
 
 /// The names that may stand in braces, for error texts.
 const KNOWN: &str = "`window.from`, `window.to`, `window.day`, `page.size`, `page.number`, `page.offset`, \
-                     `page.cursor`, `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`, `partition.<path>`, `request.time`, `token`; \
-                     in `[signing]` `pairs`, `url`, `path`, `method`, `body`, `signature` too";
+                     `page.cursor`, `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`, `partition.<path>`, \
+                     `record.<path>`, `records.<path>`, `request.time`, `token`; in `[signing]` `pairs`, `url`, `path`, `method`, `body`, `signature` too";
 
 /// What the placeholders of one call stand for.
 #[derive(Clone, Default)]
@@ -110,6 +114,8 @@ pub(crate) struct Slots<'a> {
     pub(crate) event: Option<&'a Value>,
     pub(crate) member: Option<&'a Value>,
     pub(crate) partition: Option<&'a Value>,
+    pub(crate) record: Option<&'a Value>,
+    pub(crate) records: Option<&'a [Value]>,
     pub(crate) request_time: Option<Value>,
     pub(crate) token: Option<&'a SecretString>,
     pub(crate) refresh_token: Option<&'a SecretString>,
@@ -156,6 +162,10 @@ impl Slots<'_> {
             }
             Slot::Member(path) => path.find(self.member?).filter(|value| !value.is_null()).cloned(),
             Slot::Event(path) => path.find(self.event?).filter(|value| !value.is_null()).cloned(),
+            Slot::Record(path) => path.find(self.record?).filter(|value| !value.is_null()).cloned(),
+            Slot::Records(path) => {
+                Some(self.records?.iter().filter_map(|record| path.find(record)).cloned().collect())
+            }
             Slot::Partition(path) => path.find(self.partition?).filter(|value| !value.is_null()).cloned(),
             Slot::RequestTime => self.request_time.clone(),
             Slot::Token => self.token.map(|secret| Value::from(secret.expose_secret())),
@@ -341,6 +351,8 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
             Some(("credential", key)) if !key.is_empty() => Slot::Credential(key.to_owned()),
             Some(("member", path)) => Slot::Member(Path::parse(path)?),
             Some(("event", path)) => Slot::Event(Path::parse(path)?),
+            Some(("record", path)) => Slot::Record(Path::parse(path)?),
+            Some(("records", path)) => Slot::Records(Path::parse(path)?),
             Some(("partition", path)) => Slot::Partition(Path::parse(path)?),
             _ => return Err(format!("`{{{name}}}` is not known; known are {KNOWN}")),
         },

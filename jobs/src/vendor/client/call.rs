@@ -20,10 +20,12 @@ use super::super::template::Slots;
 use super::Connection;
 use super::build::Draft;
 use super::outcome::TOKEN_REFUSED;
-use crate::outcome::JobError;
+use crate::outcome::{Action, JobError};
 
 /// A shorter wait for the budget is slept through; a longer one gives the worker to others.
 const SLEEP_MAX: Duration = Duration::from_secs(3);
+/// The code of a run that is postponed for its budget.
+const BUDGET_SPENT: &str = "rate_budget";
 /// The most of an answer that is read to find the vendor's words in it.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -146,6 +148,23 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Calls, and waits for the shared budget as long as it takes: for the many small calls of one page, which
+    /// would all be made anew if the run were postponed between them. Whoever calls bounds the time.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the wait is that of the budget, and ends with the attempt"
+    )]
+    pub(super) async fn call_patiently(&self, call: &Call<'_>) -> Result<Answer, JobError> {
+        loop {
+            match self.call(call).await {
+                Err(JobError { action: Action::Snooze(wait), code: BUDGET_SPENT, .. }) => {
+                    tokio::time::sleep(wait).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
     /// `{request.time}` of a call that is made at that time.
     fn request_time(&self, at: DateTime<Utc>) -> Value {
         let common = &self.manifest.connection;
@@ -185,7 +204,7 @@ impl Connection {
                     self.manifest.title,
                     wait.as_secs() + 1
                 );
-                return Err(JobError::snooze(wait, "rate_budget", message));
+                return Err(JobError::snooze(wait, BUDGET_SPENT, message));
             }
             slept += wait;
             tokio::time::sleep(wait).await;

@@ -39,19 +39,22 @@ impl Connection {
                 *record = self.keys.json(record);
             }
         }
-        Ok(Page { records, next: None, vendor_time, asked_at, request_sample, response_sample })
+        Ok(Page {
+            records,
+            undetailed: Vec::new(),
+            next: None,
+            vendor_time,
+            asked_at,
+            request_sample,
+            response_sample,
+        })
     }
 
     /// Whether the event has what the request names. An id such as `..` would lead to another address.
     fn check_event(&self, request: &Request, event: &Value) -> Result<(), JobError> {
         for slot in request.slots() {
             let Slot::Event(path) = slot else { continue };
-            let found = path.find(event).and_then(template::as_text);
-            let usable = found.as_deref().is_some_and(|text| {
-                !matches!(text, "" | "." | "..")
-                    && text.chars().nth(ID_CHARS_MAX).is_none()
-                    && !text.contains(char::is_control)
-            });
+            let usable = path.find(event).is_some_and(is_usable_id);
             if !usable {
                 let message = format!(
                     "the event of {} has no id at `{}` with which its record could be asked for; compare the \
@@ -80,4 +83,13 @@ impl Connection {
         );
         Err(JobError::give_up("record_missing", message))
     }
+}
+
+/// Whether a record can be asked for with this.
+pub(super) fn is_usable_id(value: &Value) -> bool {
+    template::as_text(value).is_some_and(|text| {
+        !matches!(text.as_str(), "" | "." | "..")
+            && text.chars().nth(ID_CHARS_MAX).is_none()
+            && !text.contains(char::is_control)
+    })
 }

@@ -61,9 +61,14 @@ impl Connection {
         }
         let partition = self.partitions(stream).await?.into_iter().next().unwrap_or(Partition::whole());
         let request = PageRequest { partition: &partition, window, next: None };
-        let page = self.fetch_page(stream, &request).await?;
-        let mapped = self.map_page(stream, &page);
+        let mut page = self.fetch_list_page(stream, &request).await?;
         let records = page.records.len();
+        if stream.detail.is_some() {
+            // One is enough to see whether details can be read; a person waits for this.
+            page.records.truncate(1);
+            self.lay_details(stream, &request, &mut page).await?;
+        }
+        let mapped = self.map_page(stream, &page);
         let mut message = format!("{}; the first page of the last day has {records} records", probe.message);
         if let Some(failure) = mapped.failures.first() {
             let _ = write!(

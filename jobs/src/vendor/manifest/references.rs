@@ -24,7 +24,12 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
     let parts = manifest.streams.iter().filter_map(|stream| {
         Some((format!("streams.{}.for_each.request", stream.name), stream.for_each.as_ref()?.request()?))
     });
-    for (key, request) in requests.chain(probe).chain(ones).chain(push).chain(token).chain(parts) {
+    let details = manifest.streams.iter().filter_map(|stream| {
+        Some((format!("streams.{}.detail", stream.name), &stream.detail.as_ref()?.request))
+    });
+    for (key, request) in
+        requests.chain(probe).chain(ones).chain(push).chain(token).chain(parts).chain(details)
+    {
         used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
         if let Some(limit) = &request.limit
             && !manifest.limits.contains_key(limit)
@@ -77,6 +82,16 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
                     ),
                 );
             }
+            Slot::Record(path) | Slot::Records(path) if key.rsplit('.').next() != Some("detail") => {
+                problems.add(
+                    key,
+                    format!(
+                        "`{{record.{}}}` has a value only in the call for the detail of a record, \
+                         `[streams.<name>.detail]`",
+                        path.as_str()
+                    ),
+                );
+            }
             _ => signing::check_slot(manifest, &key, slot, problems),
         }
     }
@@ -97,10 +112,11 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
 
 /// Whether the call at this key is made for one part of a stream.
 fn is_read_for_each(manifest: &Manifest, key: &str) -> bool {
-    manifest
-        .streams
-        .iter()
-        .any(|stream| stream.for_each.is_some() && *key == format!("streams.{}.request", stream.name))
+    let mut parted = manifest.streams.iter().filter(|stream| stream.for_each.is_some());
+    parted.any(|stream| {
+        let name = &stream.name;
+        key == format!("streams.{name}.request") || key == format!("streams.{name}.detail")
+    })
 }
 
 /// The slots of what every request has: headers and authentication, with where they stand.

@@ -1,6 +1,7 @@
 //! One list of a vendor: how it is asked for, in what pages and windows, where its records are and
 //! what becomes of them. Part of the manifest; `paging.rs`, `client.rs` and `mapping.rs` act on it.
 
+pub(in crate::vendor) mod detail;
 pub(in crate::vendor) mod partitions;
 pub(in crate::vendor) mod read;
 pub(crate) mod unknown;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use self::detail::Detail;
 use self::partitions::ForEach;
 use self::unknown::KnownFields;
 use self::window::WindowSpec;
@@ -46,6 +48,8 @@ pub struct Stream {
     pub(crate) window: Option<WindowSpec>,
     /// What it is read once for each of.
     pub(crate) for_each: Option<ForEach>,
+    /// How its records are told in full.
+    pub(crate) detail: Option<Detail>,
     pub(crate) mapping: Mapping,
     /// What is known of its records, where members that nothing mentions are reported.
     pub(crate) known_fields: Option<KnownFields>,

@@ -40,6 +40,13 @@ impl Mapped {
         self.transactions.len() + self.records.len() + self.orders.len() + self.members.len()
     }
 
+    /// How many records there were.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let all = self.storable() + self.failures.len();
+        u64::try_from(all).unwrap_or(u64::MAX).saturating_add(self.skipped)
+    }
+
     /// Adds what became of other records.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.transactions.append(&mut other.transactions);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::format::{Item, StrftimeItems};
 use chrono_tz::Tz;
 
+use super::detail::read_detail;
 use super::partitions::read_for_each;
 use super::unknown::read_unknown_fields;
 use super::window::{Timing, WindowSpec, read_window};
@@ -56,6 +57,7 @@ pub(in crate::vendor::manifest) fn read_stream(
     let known_fields = read_unknown_fields(&section);
     let one = section.section("one").and_then(read_one);
     let for_each = section.section("for_each").and_then(read_for_each);
+    let detail = section.section("detail").and_then(read_detail);
     if let (Some(request), Some(pagination)) = (&request, &pagination) {
         check_paging(&section, request, pagination, window.as_ref());
     }
@@ -76,6 +78,7 @@ pub(in crate::vendor::manifest) fn read_stream(
         answer: answer?,
         window,
         for_each,
+        detail,
         mapping: mapping?,
         known_fields,
         one,
@@ -90,15 +93,23 @@ fn read_one(section: Section<'_>) -> Option<One> {
         "give the path of the record in the answer; `.` is the answer itself",
     );
     let success = section.expression("success", &["status", "body"]);
-    for slot in request.iter().flat_map(Request::slots) {
-        let page = matches!(slot, Slot::PageSize | Slot::PageNumber | Slot::PageOffset | Slot::PageCursor);
-        if page || matches!(slot, Slot::WindowFrom | Slot::WindowTo | Slot::WindowDay) {
-            let problem = "uses `{page.…}` or `{window.…}`, but one record has neither page nor window";
-            section.problem("path", problem);
-        }
+    if let Some(request) = &request {
+        refuse_pages(&section, request, "one record");
     }
     section.finish();
     Some(One { request: request?, record: record?, success })
+}
+
+/// A call for single records has neither page nor window.
+pub(super) fn refuse_pages(section: &Section<'_>, request: &Request, what: &str) {
+    for slot in request.slots() {
+        let page = matches!(slot, Slot::PageSize | Slot::PageNumber | Slot::PageOffset | Slot::PageCursor);
+        if page || matches!(slot, Slot::WindowFrom | Slot::WindowTo | Slot::WindowDay) {
+            let problem =
+                format!("uses `{{page.…}}` or `{{window.…}}`, but {what} has neither page nor window");
+            section.problem("path", problem);
+        }
+    }
 }
 
 pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<Request> {
@@ -108,7 +119,7 @@ pub(in crate::vendor::manifest) fn read_request(section: Section<'_>) -> Option<
 }
 
 /// The keys of a call, for a section that has others beside them.
-fn read_request_keys(section: &Section<'_>) -> Option<Request> {
+pub(super) fn read_request_keys(section: &Section<'_>) -> Option<Request> {
     read_request_of(section, &[("GET", reqwest::Method::GET), ("POST", reqwest::Method::POST)])
 }
 
