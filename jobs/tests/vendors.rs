@@ -12,6 +12,8 @@ mod bodies;
 mod calls;
 #[path = "vendors/deep.rs"]
 mod deep;
+#[path = "vendors/details.rs"]
+mod details;
 #[path = "vendors/handshakes.rs"]
 mod handshakes;
 #[path = "vendors/pages.rs"]
