@@ -161,6 +161,7 @@ proptest! {
             ("square", "orders", json!({"orders": records})),
             ("square", "payments", json!({"payments": records})),
             ("square", "customers", json!({"customers": records})),
+            ("aoqiwei-scm", "orders", json!({"code": 0, "data": {"list": records}})),
             ("shopify", "orders", json!({"orders": records})),
             ("loyverse", "receipts", json!({"receipts": records})),
             ("loyverse", "customers", json!({"customers": records})),
