@@ -162,6 +162,7 @@ proptest! {
             ("square", "payments", json!({"payments": records})),
             ("square", "customers", json!({"customers": records})),
             ("aoqiwei-scm", "orders", json!({"code": 0, "data": {"list": records}})),
+            ("tiancai-shanglong", "bills", json!({"code": "0", "data": {"billList": records}})),
             ("shopify", "orders", json!({"orders": records})),
             ("loyverse", "receipts", json!({"receipts": records})),
             ("loyverse", "customers", json!({"customers": records})),
