@@ -87,6 +87,28 @@ async fn square_is_asked_for_the_customers_that_changed() {
     assert_eq!(body, json!({"limit": 100, "query": {"filter": {"updated_at": updated}}}));
 }
 
+/// One list that is not allowed must not stop the others.
+#[tokio::test]
+async fn a_scope_that_is_missing_for_customers_leaves_the_system_alone() {
+    let (square, shopify) = (json!({"location_ids": ["L1"]}), json!({"api_version": "2025-07"}));
+    let scopes = r#"{"errors": [{"category": "AUTHENTICATION_ERROR", "code": "INSUFFICIENT_SCOPES", "detail": "It must authorize @"}]}"#;
+    let approval = r#"{"errors": "[API] This action requires merchant approval for @ scope."}"#;
+    for (provider, config, answer, scope, action) in [
+        ("square", &square, scopes, "CUSTOMERS_READ", Action::GiveUp),
+        ("square", &square, scopes, "ORDERS_READ", Action::Unauthorized),
+        ("shopify", &shopify, approval, "read_customers", Action::GiveUp),
+        ("shopify", &shopify, approval, "read_orders", Action::Unauthorized),
+    ] {
+        let bench = Bench::new().await;
+        let answer = answer.replace('@', scope);
+        let server = Server::start(move |_| Reply::status(403, "", &answer)).await;
+        let stream = if action == Action::GiveUp { "customers" } else { "orders" };
+        let connection = bench.connect(provider, &server.url(), config);
+        let error = first_page(&connection, stream).await.unwrap_err();
+        assert_eq!(error.action, action, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn an_error_of_aoqiwei_fails_the_test_of_the_connection() {
     for (answer, words) in [
