@@ -28,6 +28,8 @@ mod request_vectors;
 mod routes;
 #[path = "vendors/server.rs"]
 mod server;
+#[path = "vendors/shipped.rs"]
+mod shipped;
 #[path = "vendors/support.rs"]
 mod support;
 #[path = "vendors/thin.rs"]

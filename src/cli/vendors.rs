@@ -68,6 +68,9 @@ fn list(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn streams(manifest: &Manifest) -> String {
+    if manifest.streams.is_empty() {
+        return "none, it only sends".to_owned();
+    }
     manifest.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 

@@ -144,7 +144,7 @@ async fn values_that_do_not_fit_each_other_are_told_at_once() {
     422
     {
       "code": "invalid_values",
-      "detail": "`api_endpoint` holds a user name or a password; give them as credentials; `store_map` has a value that is no text; expected shop id → store id; `sync_cron` is given together with `sync_interval`; give one of the two; `timezone` `Asia/Peking` is not an IANA time zone; write a name such as `Asia/Shanghai`, `Europe/London` or `UTC`; `type` does not fit: `square` is a vendor of `pos`, `payment`, not of `supplier`",
+      "detail": "`api_endpoint` holds a user name or a password; give them as credentials; `store_map` has a value that is no text; expected shop id → store id; `sync_cron` is given together with `sync_interval`; give one of the two; `timezone` `Asia/Peking` is not an IANA time zone; write a name such as `Asia/Shanghai`, `Europe/London` or `UTC`; `type` does not fit: `square` is a vendor of `pos`, `payment`, `member`, not of `supplier`",
       "errors": [
         {
           "detail": "holds a user name or a password; give them as credentials",
@@ -163,7 +163,7 @@ async fn values_that_do_not_fit_each_other_are_told_at_once() {
           "field": "timezone"
         },
         {
-          "detail": "does not fit: `square` is a vendor of `pos`, `payment`, not of `supplier`",
+          "detail": "does not fit: `square` is a vendor of `pos`, `payment`, `member`, not of `supplier`",
           "field": "type"
         }
       ],

@@ -189,3 +189,26 @@ async fn a_sync_of_what_the_vendor_does_not_have_is_refused() {
     assert_eq!(app.post(&path, &admin, &backwards).await.status, 422);
     assert_eq!(app.post(&path, &admin, &json!({"from": "2026-01-02T00:00:00"})).await.status, 422);
 }
+
+#[tokio::test]
+async fn a_vendor_that_only_sends_cannot_be_synchronised() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let system = json!({
+        "name": "外卖", "type": "delivery", "provider": "meituan-waimai",
+        "credentials": {"app_id": "0000", "secret": "msec_demo"},
+    });
+    let made = app.post("/integrations/systems", &admin, &system).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    let system = made.json()["id"].as_str().unwrap().to_owned();
+    for wish in [json!({}), json!({"stream": "orders"})] {
+        let refused = app.post(&format!("/integrations/systems/{system}/sync"), &admin, &wish).await;
+        assert_eq!(
+            (refused.status, refused.json()["code"].as_str()),
+            (409, Some("not_set_up")),
+            "{}",
+            refused.text
+        );
+        assert_eq!(refused.json()["detail"], "this vendor has no streams; there is nothing to synchronise");
+    }
+}

@@ -285,7 +285,18 @@ mod tests {
     #[test]
     fn the_embedded_manifests_are_right() {
         let catalog = Catalog::embedded().unwrap_or_else(|errors| panic!("{errors}"));
-        for name in ["demo-pos", "generic-rest", "square"] {
+        let names = [
+            "aoqiwei-scm",
+            "demo-pos",
+            "generic-rest",
+            "loyverse",
+            "meituan-waimai",
+            "shopify",
+            "square",
+            "tiancai-shanglong",
+        ];
+        assert_eq!(catalog.names(), names);
+        for name in names {
             assert_eq!(catalog.get(name).unwrap().name, name);
         }
     }

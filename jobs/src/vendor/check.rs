@@ -76,8 +76,16 @@ pub fn check_file(file: &FilePath, payloads: Option<&FilePath>) -> Result<CheckR
             }
         }
     }
-    if report.payloads.is_empty() && errors.is_empty() {
-        let text = "holds no recorded answer; put one there as `<stream>.json`".to_owned();
+    // A vendor without streams has no answers, only events.
+    let recorded =
+        !report.payloads.is_empty() || (report.manifest.streams.is_empty() && !report.events.is_empty());
+    if !recorded && errors.is_empty() {
+        let wanted = if report.manifest.streams.is_empty() {
+            "holds no recorded event; put one there as `webhooks/<case>.json`"
+        } else {
+            "holds no recorded answer; put one there as `<stream>.json`"
+        };
+        let text = wanted.to_owned();
         errors.extend(problem(&folder.display().to_string(), "", text).0);
     }
     if errors.is_empty() { Ok(report) } else { Err(ManifestErrors(errors)) }

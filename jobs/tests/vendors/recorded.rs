@@ -79,7 +79,9 @@ fn the_check_finds_what_a_pull_would_stumble_over() {
     let errors = check();
     assert!(errors.contains("is not JSON"), "{errors}");
     assert!(
-        errors.contains("`order` is no stream of `square`; expected one of `orders`, `payments`"),
+        errors.contains(
+            "`order` is no stream of `square`; expected one of `customers`, `orders`, `payments`, `refunds`"
+        ),
         "{errors}"
     );
     let missing = check_file(Path::new("/nonexistent.toml"), None).unwrap_err().to_string();
@@ -158,11 +160,18 @@ proptest! {
             ("demo-pos", "transactions", json!({"code": 0, "data": {"items": records}})),
             ("square", "orders", json!({"orders": records})),
             ("square", "payments", json!({"payments": records})),
+            ("square", "customers", json!({"customers": records})),
+            ("aoqiwei-scm", "orders", json!({"code": 0, "data": {"list": records}})),
+            ("tiancai-shanglong", "bills", json!({"code": "0", "data": {"billList": records}})),
+            ("shopify", "orders", json!({"orders": records})),
+            ("loyverse", "receipts", json!({"receipts": records})),
+            ("loyverse", "customers", json!({"customers": records})),
             ("generic-rest", "transactions", json!(records)),
         ] {
             let manifest = catalog.get(vendor).unwrap();
             let mapped = replay(&manifest, stream, &body, DateTime::UNIX_EPOCH).unwrap();
-            let ended = mapped.transactions.len() + mapped.records.len() + mapped.failures.len();
+            let kept = mapped.transactions.len() + mapped.records.len() + mapped.orders.len() + mapped.members.len();
+            let ended = kept + mapped.failures.len();
             let skipped = usize::try_from(mapped.skipped).unwrap();
             prop_assert_eq!(ended + skipped, records.len(), "every record ends as ours, skipped or failed");
             for transaction in &mapped.transactions {

@@ -72,6 +72,10 @@ fn streams(
     })?;
     let known: Vec<String> = manifest.streams.iter().map(|stream| stream.name.clone()).collect();
     match wanted {
+        _ if known.is_empty() => Err(Problem::conflict(
+            "not_set_up",
+            "this vendor has no streams; there is nothing to synchronise",
+        )),
         Some(stream) if known.contains(&stream) => Ok(vec![stream]),
         Some(_) => {
             let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -80,10 +84,6 @@ fn streams(
                 format!("is not a stream of this vendor; expected one of {known}"),
             ))
         }
-        None if known.is_empty() => Err(Problem::conflict(
-            "not_set_up",
-            "this vendor has no streams; there is nothing to synchronise",
-        )),
         None => Ok(known),
     }
 }

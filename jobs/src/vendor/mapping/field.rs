@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use zhilian_sync_store::{Currency, money};
 
 use super::super::expression::Expression;
+use super::super::json;
 use super::super::path::{self, Path};
 use super::convert::{self, TimeForm};
 
@@ -155,9 +156,7 @@ impl Field {
                 let Some(found) = path::first_present(list, scope.item) else {
                     return Ok(self.default.clone());
                 };
-                let Value::Array(elements) = found else {
-                    return Err(self.reason(&format!("expected a list, found {}", convert::kind(found))));
-                };
+                let elements = self.elements(found)?;
                 let objects = elements.iter().map(|item| object(fields, Scope { item, ..scope }));
                 let objects: Vec<Value> = objects.collect::<Result<_, _>>()?;
                 Some(Value::Array(objects))
@@ -181,6 +180,23 @@ impl Field {
                 other => other,
             },
         })
+    }
+
+    /// The elements of a list, or of a text that is JSON of one, as vendors put into forms.
+    fn elements<'v>(&self, found: &'v Value) -> Result<Cow<'v, [Value]>, String> {
+        match found {
+            Value::Array(elements) => Ok(Cow::Borrowed(elements)),
+            Value::String(text) if text.trim_start().starts_with('[') => match json::read(text) {
+                Ok(Value::Array(elements)) => Ok(Cow::Owned(elements)),
+                Ok(found) => Err(self.no_list(&found)),
+                Err(problem) => Err(self.reason(&format!("the text {problem}"))),
+            },
+            found => Err(self.no_list(found)),
+        }
+    }
+
+    fn no_list(&self, found: &Value) -> String {
+        self.reason(&format!("expected a list, found {}", convert::kind(found)))
     }
 
     /// A reason that names the field.
