@@ -4,6 +4,7 @@
 //! templates are compiled, and every mistake is told with file, key and fix.
 
 mod auth;
+mod lines;
 pub(super) mod push;
 mod read;
 mod references;
@@ -205,9 +206,15 @@ impl Manifest {
             Ok(table) => Self::read(file, &table),
             Err(error) => {
                 let problem = format!("is not TOML: {}", error.to_string().trim().replace('\n', " "));
-                Err(ManifestErrors(vec![ManifestError { file: file.into(), key: String::new(), problem }]))
+                let file = file.into();
+                Err(ManifestErrors(vec![ManifestError { file, line: None, key: String::new(), problem }]))
             }
         }
+    }
+
+    /// The same for a text that is a file as its author sees it: every mistake has its line.
+    pub(crate) fn parse_file(file: &str, text: &str) -> Result<Self, ManifestErrors> {
+        Self::parse(file, text).map_err(|errors| lines::locate(errors, text))
     }
 
     /// Checks a manifest that is already a table.

@@ -17,6 +17,8 @@ use super::super::template::Template;
 pub struct ManifestError {
     /// The file, or the name under which it is embedded.
     pub file: String,
+    /// The line of the key, where the text is at hand and has it.
+    pub line: Option<usize>,
     /// The dotted key; empty where the whole file is meant.
     pub key: String,
     /// What was found, what was expected, what to do.
@@ -25,10 +27,14 @@ pub struct ManifestError {
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() {
-            return write!(f, "{}: {}", self.file, self.problem);
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
         }
-        write!(f, "{}: `{}`: {}", self.file, self.key, self.problem)
+        if !self.key.is_empty() {
+            write!(f, ": `{}`", self.key)?;
+        }
+        write!(f, ": {}", self.problem)
     }
 }
 
@@ -60,7 +66,8 @@ impl Problems {
     }
 
     pub(in crate::vendor) fn add(&self, key: impl Into<String>, problem: impl Into<String>) {
-        let error = ManifestError { file: self.file.clone(), key: key.into(), problem: problem.into() };
+        let error =
+            ManifestError { file: self.file.clone(), line: None, key: key.into(), problem: problem.into() };
         self.found.borrow_mut().push(error);
     }
 
