@@ -27,6 +27,7 @@ pub mod webhook;
 mod again;
 
 mod check;
+mod trial;
 
 pub use again::{Again, KeptRecord};
 pub use catalog::Catalog;
@@ -39,4 +40,5 @@ pub use manifest::{
 pub use mapping::{Mapped, RecordFailure};
 pub use paging::{CursorGuard, PageToken};
 pub use redact::Redactor;
+pub use trial::{Fate, TriedRecord};
 pub use webhook::{EventScope, Plan};

@@ -1,4 +1,4 @@
-//! `vendors list|check [FILE]`: what is known of vendors, and whether a manifest is right.
+//! `vendors list|check|try`: what is known of vendors, whether a manifest is right, and what it makes of a vendor.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
@@ -10,6 +10,8 @@ use clap::Subcommand;
 use zhilian_sync_jobs::vendor::{Catalog, CheckReport, Manifest, Plan, check_file};
 
 use crate::config::Settings;
+
+mod trial;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VendorsCommand {
@@ -23,11 +25,14 @@ pub(super) enum VendorsCommand {
         #[arg(long, requires = "file", value_name = "FOLDER")]
         payloads: Option<PathBuf>,
     },
+    /// Ask a vendor for one page, and show what its records become; nothing is kept
+    Try(trial::TryArgs),
 }
 
-pub(super) fn run(command: VendorsCommand, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(command: VendorsCommand, settings: &Settings) -> anyhow::Result<ExitCode> {
     match command {
         VendorsCommand::List => list(settings).map(|()| ExitCode::SUCCESS),
+        VendorsCommand::Try(args) => trial::run(&args, settings).await,
         VendorsCommand::Check { file: None, .. } => {
             println!("{} manifests without mistakes", catalog(settings)?.names().len());
             Ok(ExitCode::SUCCESS)

@@ -114,7 +114,11 @@ pub struct Connection {
     redactor: Redactor,
     /// The secrets that are long enough to be taken out of records too.
     keys: Redactor,
+    watcher: Option<Watcher>,
 }
+
+/// Is told of every request, without secrets.
+type Watcher = Box<dyn Fn(&Value) + Send + Sync>;
 
 /// A stretch of time: from its beginning up to, without, its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -155,7 +159,15 @@ impl Vendors {
     /// Reads the manifests and makes the client.
     pub fn new(settings: &VendorSettings, store: Store) -> Result<Self, VendorsError> {
         let directory = Some(settings.directory.as_str()).filter(|directory| !directory.is_empty());
-        let catalog = Catalog::load(directory.map(FilePath::new))?;
+        Self::with_catalog(Catalog::load(directory.map(FilePath::new))?, settings, store)
+    }
+
+    /// Makes the client for manifests that are read already.
+    pub fn with_catalog(
+        catalog: Catalog,
+        settings: &VendorSettings,
+        store: Store,
+    ) -> Result<Self, VendorsError> {
         let allow = Allow::parse(&settings.allow_networks)
             .map_err(|problem| VendorsError::Settings(format!("`vendors.allow_networks`: {problem}")))?;
         let http = http_client(settings, &allow).map_err(VendorsError::Client)?;
@@ -217,6 +229,7 @@ impl Vendors {
             budget_owner,
             redactor,
             keys,
+            watcher: None,
         })
     }
 }
@@ -232,6 +245,17 @@ impl Connection {
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         self.redactor.text(text)
+    }
+
+    /// The value without this system's secrets.
+    pub(in crate::vendor) fn redact_json(&self, value: &Value) -> Value {
+        self.redactor.json(value)
+    }
+
+    /// Calls `tell` with every request before it is sent, as its sample: token calls and refused ones too.
+    #[must_use]
+    pub fn watched(self, tell: impl Fn(&Value) + Send + Sync + 'static) -> Self {
+        Self { watcher: Some(Box::new(tell)), ..self }
     }
 
     /// Asks for one page of a list.

@@ -105,6 +105,9 @@ impl Connection {
         let url = &draft.url;
         guard::check_url(url, &self.inner.allow).map_err(|refused| self.refused(&refused))?;
         let request_sample = self.request_sample(request, &draft);
+        if let Some(tell) = &self.watcher {
+            tell(&request_sample);
+        }
         let mut builder = self.inner.http.request(request.method.clone(), url.clone());
         if let Some(body) = &draft.body {
             builder = builder.header(CONTENT_TYPE, body.content_type()).body(body.text());

@@ -1,0 +1,6 @@
+//! The commands for whoever writes a manifest, as processes: what they print, what they never print, and how they
+//! end.
+#![expect(clippy::unwrap_used, reason = "a failed test may panic")]
+
+#[path = "vendors/trial.rs"]
+mod trial;
