@@ -2,5 +2,7 @@
 //! end.
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
+#[path = "vendors/check.rs"]
+mod check;
 #[path = "vendors/trial.rs"]
 mod trial;

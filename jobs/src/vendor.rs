@@ -28,6 +28,7 @@ mod again;
 
 mod check;
 mod trial;
+mod vectors;
 
 pub use again::{Again, KeptRecord};
 pub use catalog::Catalog;
@@ -41,4 +42,5 @@ pub use mapping::{Mapped, RecordFailure};
 pub use paging::{CursorGuard, PageToken};
 pub use redact::Redactor;
 pub use trial::{Fate, TriedRecord};
+pub use vectors::check_vectors;
 pub use webhook::{EventScope, Plan};

@@ -10,6 +10,7 @@ mod fetch;
 mod outcome;
 mod probe;
 mod push;
+mod signature;
 mod token;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use self::connect::{budget_owner, http_client, read_auth, read_endpoint};
 pub use self::probe::ProbeReport;
 
 pub(in crate::vendor) use self::push::whole_member;
+pub(in crate::vendor) use self::signature::Asked;
 use super::catalog::Catalog;
 use super::guard::Allow;
 use super::manifest::stream::window_slots;

@@ -17,8 +17,9 @@ use serde_json::{Map, Value};
 use zhilian_sync_jobs::vendor::{
     Connection, ConnectionSpec, Fate, Manifest, PageRequest, PageToken, Stream, TriedRecord, Vendors, Window,
 };
-use zhilian_sync_store::{Clock, Currency, Pool, PoolOptions, Store, SystemId, Vault, vault};
+use zhilian_sync_store::{Currency, Store, SystemId};
 
+use super::scratch::Scratch;
 use crate::config::Settings;
 
 /// So many reasons tell an author enough.
@@ -67,10 +68,9 @@ struct Tally {
 }
 
 pub(super) async fn run(args: &TryArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let folder = tempfile::tempdir().context("making a folder for the time of the command")?;
-    let store = open_store(folder.path()).await?;
-    let done = attempt(args, settings, &store).await;
-    store.close().await;
+    let scratch = Scratch::open().await?;
+    let done = attempt(args, settings, &scratch.store).await;
+    scratch.close().await;
     done
 }
 
@@ -110,15 +110,6 @@ async fn attempt(args: &TryArgs, settings: &Settings, store: &Store) -> anyhow::
     let tally = show_records(args, connection.try_records(stream, page));
     println!("{next}");
     Ok(verdict(&connection, stream, &tally))
-}
-
-/// A store for as long as the folder is there.
-async fn open_store(folder: &Path) -> anyhow::Result<Store> {
-    let url = format!("sqlite:{}", folder.join("try.db").display());
-    let pool =
-        Pool::connect(&url, PoolOptions::default()).await.context("opening a store for the command")?;
-    pool.migrate().await?;
-    Ok(Store::new(pool, Clock::system(), Vault::from_text(&vault::generate_key())?))
 }
 
 fn window(args: &TryArgs, stream: &Stream, now: DateTime<Utc>) -> anyhow::Result<Window> {

@@ -150,7 +150,7 @@ impl Connection {
     }
 
     /// `{request.time}` of a call that is made at that time.
-    fn request_time(&self, at: DateTime<Utc>) -> Value {
+    pub(super) fn request_time(&self, at: DateTime<Utc>) -> Value {
         let common = &self.manifest.connection;
         common.clock.write(at, common.clock_zone.unwrap_or(self.timezone), false)
     }
