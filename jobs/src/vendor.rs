@@ -37,6 +37,7 @@ pub use client::{Connection, ConnectionSpec, Page, PageRequest, ProbeReport, Ven
 pub use json::read as read_json;
 pub use manifest::{
     ConfigKey, ConfigKind, CredentialSpec, Manifest, ManifestError, ManifestErrors, Stream, Target,
+    manifest_schema,
 };
 pub use mapping::{Mapped, RecordFailure};
 pub use paging::{CursorGuard, PageToken};

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use zhilian_sync_jobs::vendor::{
-    Catalog, CheckReport, Manifest, ManifestErrors, Plan, Vendors, check_file, check_vectors,
+    Catalog, CheckReport, Manifest, ManifestErrors, Plan, Vendors, check_file, check_vectors, manifest_schema,
 };
 
 use self::scratch::Scratch;
@@ -32,6 +32,8 @@ pub(super) enum VendorsCommand {
         #[arg(long, requires = "file", value_name = "FILE")]
         vectors: Option<PathBuf>,
     },
+    /// Print the JSON Schema of manifests, for editors
+    Schema,
     /// Ask a vendor for one page, and show what its records become; nothing is kept
     Try(trial::TryArgs),
 }
@@ -39,6 +41,10 @@ pub(super) enum VendorsCommand {
 pub(super) async fn run(command: VendorsCommand, settings: &Settings) -> anyhow::Result<ExitCode> {
     match command {
         VendorsCommand::List => list(settings).map(|()| ExitCode::SUCCESS),
+        VendorsCommand::Schema => {
+            println!("{:#}", manifest_schema()?);
+            Ok(ExitCode::SUCCESS)
+        }
         VendorsCommand::Try(args) => trial::run(&args, settings).await,
         VendorsCommand::Check { file: None, .. } => {
             println!("{} manifests without mistakes", catalog(settings)?.names().len());

@@ -7,7 +7,9 @@ mod auth;
 mod lines;
 pub(super) mod push;
 mod read;
+mod recorder;
 mod references;
+mod schema;
 pub(super) mod section;
 pub(super) mod signing;
 pub(super) mod stream;
@@ -21,6 +23,7 @@ use chrono_tz::Tz;
 use zhilian_sync_store::SystemType;
 
 use self::push::PushSpec;
+pub use self::schema::manifest_schema;
 use self::section::Problems;
 pub use self::section::{ManifestError, ManifestErrors};
 use self::signing::Signing;

@@ -43,7 +43,7 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
         "push",
         "webhook",
     ] {
-        closing.value(key);
+        closing.knows(key);
     }
     closing.finish();
     let credentials: Vec<_> = root
