@@ -1,6 +1,6 @@
 //! `vendors try`: what becomes of single records, for the person who writes a manifest. A pull maps whole pages
 //! and forgets which of ours came of which of theirs; here each record is mapped alone and stands beside what it
-//! became, as the columns of its table, amounts as people write them.
+//! became, under the names that fields have in a mapping, amounts as people write them.
 
 use serde_json::{Value, json};
 use zhilian_sync_store::Currency;
@@ -30,7 +30,7 @@ pub enum Fate {
     Row {
         /// The table.
         table: &'static str,
-        /// Its columns.
+        /// Its values, by the names of the fields of a mapping.
         columns: Value,
     },
     /// The manifest's `when` leaves it out.
