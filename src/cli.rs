@@ -140,7 +140,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Vendors(command) => {
             quiet(&settings.log);
-            vendors::run(command, &settings)
+            vendors::run(command, &settings).await
         }
     }
 }

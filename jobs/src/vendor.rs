@@ -27,6 +27,8 @@ pub mod webhook;
 mod again;
 
 mod check;
+mod trial;
+mod vectors;
 
 pub use again::{Again, KeptRecord};
 pub use catalog::Catalog;
@@ -39,8 +41,11 @@ pub use json::read as read_json;
 pub(crate) use manifest::stream::window::WindowDays;
 pub use manifest::{
     ConfigKey, ConfigKind, CredentialSpec, Manifest, ManifestError, ManifestErrors, Stream, Target,
+    manifest_schema,
 };
 pub use mapping::{Mapped, RecordFailure};
 pub use paging::{CursorGuard, PageToken};
 pub use redact::Redactor;
+pub use trial::{Fate, TriedRecord};
+pub use vectors::check_vectors;
 pub use webhook::{EventScope, Plan};

@@ -1,4 +1,4 @@
-//! `vendors list|check [FILE]`: what is known of vendors, and whether a manifest is right.
+//! `vendors list|check|try`: what is known of vendors, whether a manifest is right, and what it makes of a vendor.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
@@ -7,9 +7,15 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use zhilian_sync_jobs::vendor::{Catalog, CheckReport, Manifest, Plan, check_file};
+use zhilian_sync_jobs::vendor::{
+    Catalog, CheckReport, Manifest, ManifestErrors, Plan, Vendors, check_file, check_vectors, manifest_schema,
+};
 
+use self::scratch::Scratch;
 use crate::config::Settings;
+
+mod scratch;
+mod trial;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VendorsCommand {
@@ -22,29 +28,81 @@ pub(super) enum VendorsCommand {
         /// A folder of the vendor's recorded answers, `<stream>.json`, to be mapped
         #[arg(long, requires = "file", value_name = "FOLDER")]
         payloads: Option<PathBuf>,
+        /// Known signatures of requests, a JSON list, to be made by the manifest
+        #[arg(long, requires = "file", value_name = "FILE")]
+        vectors: Option<PathBuf>,
     },
+    /// Print the JSON Schema of manifests, for editors
+    Schema,
+    /// Ask a vendor for one page, and show what its records become; nothing is kept
+    Try(trial::TryArgs),
 }
 
-pub(super) fn run(command: VendorsCommand, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(command: VendorsCommand, settings: &Settings) -> anyhow::Result<ExitCode> {
     match command {
         VendorsCommand::List => list(settings).map(|()| ExitCode::SUCCESS),
+        VendorsCommand::Schema => {
+            println!("{:#}", manifest_schema()?);
+            Ok(ExitCode::SUCCESS)
+        }
+        VendorsCommand::Try(args) => trial::run(&args, settings).await,
         VendorsCommand::Check { file: None, .. } => {
             println!("{} manifests without mistakes", catalog(settings)?.names().len());
             Ok(ExitCode::SUCCESS)
         }
-        VendorsCommand::Check { file: Some(file), payloads } => {
-            Ok(match check_file(&file, payloads.as_deref()) {
-                Ok(report) => {
-                    show(&report);
-                    ExitCode::SUCCESS
-                }
-                Err(errors) => {
-                    eprintln!("{errors}");
-                    ExitCode::FAILURE
-                }
-            })
+        VendorsCommand::Check { file: Some(file), payloads, vectors } => {
+            check(settings, &file, payloads.as_deref(), vectors.as_deref()).await
         }
     }
+}
+
+/// Checks a manifest with all that is recorded of its vendor; every mistake is told.
+async fn check(
+    settings: &Settings,
+    file: &Path,
+    payloads: Option<&Path>,
+    vectors: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    let mut mistakes = Vec::new();
+    let report = check_file(file, payloads).map_err(|errors| mistakes.extend(errors.0)).ok();
+    let signatures = match vectors {
+        Some(vectors) => {
+            let made = check_signatures(settings, file, vectors).await?;
+            made.map_err(|errors| mistakes.extend(errors.0)).ok()
+        }
+        None => None,
+    };
+    if let (Some(report), true) = (report, mistakes.is_empty()) {
+        show(&report);
+        if let Some(count) = signatures {
+            println!("  {count} signatures as expected");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    // A manifest with mistakes was read twice.
+    mistakes.sort();
+    mistakes.dedup();
+    eprintln!("{}", ManifestErrors(mistakes));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Makes the known signatures of a file with a manifest; no vendor is called.
+async fn check_signatures(
+    settings: &Settings,
+    file: &Path,
+    vectors: &Path,
+) -> anyhow::Result<Result<usize, ManifestErrors>> {
+    let scratch = Scratch::open().await?;
+    let mut catalog = catalog(settings)?;
+    let made = match catalog.add_file(file) {
+        Ok(name) => {
+            let vendors = Vendors::with_catalog(catalog, &settings.vendors, scratch.store.clone())?;
+            check_vectors(&vendors, &name, vectors)
+        }
+        Err(errors) => Err(errors),
+    };
+    scratch.close().await;
+    Ok(made)
 }
 
 fn catalog(settings: &Settings) -> anyhow::Result<Catalog> {

@@ -59,11 +59,19 @@ impl Catalog {
             let problem = "is missing; vendors without a `[webhook]` of their own are served by this one";
             errors.push(ManifestError {
                 file: entry.file.clone(),
+                line: None,
                 key: "webhook".into(),
                 problem: problem.into(),
             });
         }
         if errors.is_empty() { Ok(catalog) } else { Err(ManifestErrors(errors)) }
+    }
+
+    /// Adds one file, or puts it in the place of its namesake, and gives its name.
+    pub fn add_file(&mut self, path: &FilePath) -> Result<String, ManifestErrors> {
+        let mut errors = Vec::new();
+        let name = self.add_path(path, &mut errors);
+        if errors.is_empty() { Ok(name) } else { Err(ManifestErrors(errors)) }
     }
 
     /// The names of all vendors.
@@ -130,13 +138,13 @@ impl Catalog {
     }
 
     fn add(&mut self, name: &str, file: String, text: &str, errors: &mut Vec<ManifestError>) {
-        let manifest = match Manifest::parse(&file, text) {
+        let manifest = match Manifest::parse_file(&file, text) {
             Ok(manifest) => manifest,
             Err(found) => return errors.extend(found.0),
         };
         if manifest.name != name {
             let problem = format!("`{}` is not the name of the file; expected `{name}`", manifest.name);
-            return errors.push(ManifestError { file, key: "meta.name".into(), problem });
+            return errors.push(ManifestError { file, line: None, key: "meta.name".into(), problem });
         }
         let table = text.parse().unwrap_or_default();
         self.entries.insert(name.to_owned(), Entry { file, table, manifest: Arc::new(manifest) });
@@ -149,26 +157,28 @@ impl Catalog {
             Err(error) => {
                 let problem =
                     format!("cannot be read: {error}; correct `vendors.directory` or leave it empty");
-                return errors.push(ManifestError { file, key: String::new(), problem });
+                return errors.push(ManifestError { file, line: None, key: String::new(), problem });
             }
         };
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
         for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         {
-            let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let file = path.display().to_string();
-            match fs::read_to_string(path) {
-                Ok(text) => self.add(&name, file, &text, errors),
-                Err(error) => {
-                    errors.push(ManifestError {
-                        file,
-                        key: String::new(),
-                        problem: format!("cannot be read: {error}"),
-                    });
-                }
+            self.add_path(path, errors);
+        }
+    }
+
+    fn add_path(&mut self, path: &FilePath, errors: &mut Vec<ManifestError>) -> String {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let file = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => self.add(&name, file, &text, errors),
+            Err(error) => {
+                let problem = format!("cannot be read: {error}");
+                errors.push(ManifestError { file, line: None, key: String::new(), problem });
             }
         }
+        name
     }
 }
 
@@ -269,7 +279,7 @@ fn put(table: &mut toml::Table, place: &str, value: toml::Value) -> Result<(), S
 }
 
 fn one_error(file: String, key: String, problem: String) -> ManifestErrors {
-    ManifestErrors(vec![ManifestError { file, key, problem }])
+    ManifestErrors(vec![ManifestError { file, line: None, key, problem }])
 }
 
 #[cfg(test)]

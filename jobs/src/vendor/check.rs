@@ -51,7 +51,7 @@ pub fn check_file(file: &FilePath, payloads: Option<&FilePath>) -> Result<CheckR
     let shown = file.display().to_string();
     let text =
         fs::read_to_string(file).map_err(|error| problem(&shown, "", format!("cannot be read: {error}")))?;
-    let manifest = Manifest::parse(&shown, &text)?;
+    let manifest = Manifest::parse_file(&shown, &text)?;
     let mut report =
         CheckReport { manifest: Arc::new(manifest), payloads: BTreeMap::new(), events: BTreeMap::new() };
     let Some(folder) = payloads else { return Ok(report) };
@@ -182,5 +182,5 @@ fn replay_file(manifest: &Manifest, path: &FilePath, name: &str) -> Result<Mappe
 }
 
 fn problem(file: &str, key: &str, problem: String) -> ManifestErrors {
-    ManifestErrors(vec![ManifestError { file: file.into(), key: key.into(), problem }])
+    ManifestErrors(vec![ManifestError { file: file.into(), line: None, key: key.into(), problem }])
 }

@@ -12,6 +12,7 @@ mod outcome;
 mod partitions;
 mod probe;
 mod push;
+mod signature;
 mod token;
 mod turning;
 
@@ -37,6 +38,7 @@ pub use self::partitions::Partition;
 pub use self::probe::ProbeReport;
 
 pub(in crate::vendor) use self::push::whole_member;
+pub(in crate::vendor) use self::signature::Asked;
 use self::turning::{Turning, named};
 use super::catalog::Catalog;
 use super::guard::Allow;
@@ -121,7 +123,11 @@ pub struct Connection {
     redactor: Redactor,
     /// The secrets that are long enough to be taken out of records too.
     keys: Redactor,
+    watcher: Option<Watcher>,
 }
+
+/// Is told of every request, without secrets.
+type Watcher = Box<dyn Fn(&Value) + Send + Sync>;
 
 /// A stretch of time: from its beginning up to, without, its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -166,7 +172,15 @@ impl Vendors {
     /// Reads the manifests and makes the client.
     pub fn new(settings: &VendorSettings, store: Store) -> Result<Self, VendorsError> {
         let directory = Some(settings.directory.as_str()).filter(|directory| !directory.is_empty());
-        let catalog = Catalog::load(directory.map(FilePath::new))?;
+        Self::with_catalog(Catalog::load(directory.map(FilePath::new))?, settings, store)
+    }
+
+    /// Makes the client for manifests that are read already.
+    pub fn with_catalog(
+        catalog: Catalog,
+        settings: &VendorSettings,
+        store: Store,
+    ) -> Result<Self, VendorsError> {
         let allow = Allow::parse(&settings.allow_networks)
             .map_err(|problem| VendorsError::Settings(format!("`vendors.allow_networks`: {problem}")))?;
         let http = http_client(settings, &allow).map_err(VendorsError::Client)?;
@@ -228,6 +242,7 @@ impl Vendors {
             budget_owner,
             redactor,
             keys,
+            watcher: None,
         })
     }
 }
@@ -243,6 +258,17 @@ impl Connection {
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         self.redactor.text(text)
+    }
+
+    /// The value without this system's secrets.
+    pub(in crate::vendor) fn redact_json(&self, value: &Value) -> Value {
+        self.redactor.json(value)
+    }
+
+    /// Calls `tell` with every request before it is sent, as its sample: token calls and refused ones too.
+    #[must_use]
+    pub fn watched(self, tell: impl Fn(&Value) + Send + Sync + 'static) -> Self {
+        Self { watcher: Some(Box::new(tell)), ..self }
     }
 
     /// Asks for one page of a list, and for the details of its records.
@@ -315,6 +341,12 @@ impl Connection {
     pub(crate) fn days(&self, stream: &Stream, window: Window) -> Option<WindowDays> {
         let from = window.from.filter(|_| stream.is_read_by_days())?;
         Some(WindowDays::of(from, window.to, stream.zone(self.timezone)))
+    }
+
+    /// What a single call is to ask for: the newest day of a stream that is read day by day, else the whole window.
+    #[must_use]
+    pub fn newest_of(&self, stream: &Stream, window: Window) -> Window {
+        self.days(stream, window).map_or(window, |days| self.window_of_day(stream, days.last))
     }
 
     /// One day of a stream as a window.

@@ -4,9 +4,12 @@
 //! templates are compiled, and every mistake is told with file, key and fix.
 
 mod auth;
+mod lines;
 pub(super) mod push;
 mod read;
+mod recorder;
 mod references;
+mod schema;
 pub(super) mod section;
 pub(super) mod signing;
 pub(super) mod stream;
@@ -20,6 +23,7 @@ use chrono_tz::Tz;
 use zhilian_sync_store::SystemType;
 
 use self::push::PushSpec;
+pub use self::schema::manifest_schema;
 use self::section::Problems;
 pub use self::section::{ManifestError, ManifestErrors};
 use self::signing::Signing;
@@ -205,9 +209,15 @@ impl Manifest {
             Ok(table) => Self::read(file, &table),
             Err(error) => {
                 let problem = format!("is not TOML: {}", error.to_string().trim().replace('\n', " "));
-                Err(ManifestErrors(vec![ManifestError { file: file.into(), key: String::new(), problem }]))
+                let file = file.into();
+                Err(ManifestErrors(vec![ManifestError { file, line: None, key: String::new(), problem }]))
             }
         }
+    }
+
+    /// The same for a text that is a file as its author sees it: every mistake has its line.
+    pub(crate) fn parse_file(file: &str, text: &str) -> Result<Self, ManifestErrors> {
+        Self::parse(file, text).map_err(|errors| lines::locate(errors, text))
     }
 
     /// Checks a manifest that is already a table.

@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use zhilian_sync_jobs::vendor::{PageRequest, Window};
+use zhilian_sync_jobs::vendor::{PageRequest, Window, check_vectors};
 
 use crate::server::{Asked, Reply, Server};
 use crate::support::{Bench, WHOLE};
@@ -24,6 +24,55 @@ async fn every_known_signature_is_made_by_a_manifest() {
     for vector in &vectors {
         let sent = sent(vector).await;
         assert_eq!(Some(sent.as_str()), vector["expected"].as_str(), "{}: {sent}", vector["id"]);
+    }
+}
+
+#[tokio::test]
+async fn every_known_signature_is_made_without_a_vendor_too() {
+    let vectors: Vec<Value> = serde_json::from_str(VECTORS).unwrap();
+    let bench = Bench::with(|settings| settings.directory = folder().display().to_string(), "").await;
+    let file = folder().with_file_name("request_vectors.json");
+    let mut names: Vec<_> =
+        vectors.iter().map(|vector| vector["through"]["manifest"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let made = names.iter().map(|name| check_vectors(&bench.vendors, name, &file));
+    let made: Result<Vec<_>, _> = made.collect();
+    let counts = made.unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(counts.iter().sum::<usize>(), vectors.len());
+}
+
+/// Spoils a vector.
+type Change = fn(&mut Value);
+
+#[tokio::test]
+async fn a_vector_that_a_manifest_does_not_make_is_told() {
+    let bench = Bench::with(|settings| settings.directory = folder().display().to_string(), "").await;
+    let vectors: Vec<Value> = serde_json::from_str(VECTORS).unwrap();
+    let good = vectors.iter().find(|vector| vector["id"] == "pinzhi-orders").unwrap();
+    let file = bench.folder().join("vectors.json");
+    let told = |change: &dyn Fn(&mut Value)| {
+        let mut vector = good.clone();
+        change(&mut vector);
+        std::fs::write(&file, json!([vector]).to_string()).unwrap();
+        check_vectors(&bench.vendors, "pinzhi-rule", &file).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(told(&|_| {}), Ok(1));
+    let mistakes: [(Change, &str); 7] = [
+        (
+            |vector| vector["expected"] = json!("00"),
+            "`pinzhi-orders`: `692d5bdd6929e3f067d41a7d41bccde4` is at",
+        ),
+        (|vector| vector["through"]["sent"] = json!("query:sign"), "nothing is at `query:sign`"),
+        (|vector| vector["through"]["call"] = json!("orders"), "`orders` is no stream"),
+        (|vector| vector["through"]["call"] = json!("token"), "no request of a token"),
+        (|vector| vector["through"]["credentials"] = json!({}), "needs `token`"),
+        (|vector| vector["through"]["manifest"] = json!("other"), "has no vector of `pinzhi-rule`"),
+        (|vector| vector["through"]["at_"] = json!(1), "unknown field `at_`"),
+    ];
+    for (change, says) in mistakes {
+        let found = told(&change).unwrap_err();
+        assert!(found.contains("vectors.json: ") && found.contains(says), "{says}: {found}");
     }
 }
 

@@ -107,6 +107,9 @@ impl Connection {
         let url = &draft.url;
         guard::check_url(url, &self.inner.allow).map_err(|refused| self.refused(&refused))?;
         let request_sample = self.request_sample(request, &draft);
+        if let Some(tell) = &self.watcher {
+            tell(&request_sample);
+        }
         let mut builder = self.inner.http.request(request.method.clone(), url.clone());
         if let Some(body) = &draft.body {
             builder = builder.header(CONTENT_TYPE, body.content_type()).body(body.text());
@@ -166,7 +169,7 @@ impl Connection {
     }
 
     /// `{request.time}` of a call that is made at that time.
-    fn request_time(&self, at: DateTime<Utc>) -> Value {
+    pub(super) fn request_time(&self, at: DateTime<Utc>) -> Value {
         let common = &self.manifest.connection;
         common.clock.write(at, common.clock_zone.unwrap_or(self.timezone), false)
     }

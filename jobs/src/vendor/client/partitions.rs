@@ -34,6 +34,12 @@ impl Partition {
     pub const fn whole() -> Self {
         Self { key: String::new(), element: Value::Null }
     }
+
+    /// A part that the caller knows, for a single call.
+    #[must_use]
+    pub const fn of(element: Value) -> Self {
+        Self { key: String::new(), element }
+    }
 }
 
 impl Connection {

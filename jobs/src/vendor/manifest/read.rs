@@ -44,7 +44,7 @@ pub(super) fn read_manifest(table: &toml::Table, problems: &Problems) -> Option<
         "push",
         "webhook",
     ] {
-        closing.value(key);
+        closing.knows(key);
     }
     closing.finish();
     let credentials: Vec<_> = root

@@ -6,17 +6,21 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::expression::Expression;
 use super::super::path::Path;
 use super::super::template::Template;
+use super::recorder::{Kind, Recorder};
 
 /// One mistake in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ManifestError {
     /// The file, or the name under which it is embedded.
     pub file: String,
+    /// The line of the key, where the text is at hand and has it.
+    pub line: Option<usize>,
     /// The dotted key; empty where the whole file is meant.
     pub key: String,
     /// What was found, what was expected, what to do.
@@ -25,10 +29,14 @@ pub struct ManifestError {
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() {
-            return write!(f, "{}: {}", self.file, self.problem);
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
         }
-        write!(f, "{}: `{}`: {}", self.file, self.key, self.problem)
+        if !self.key.is_empty() {
+            write!(f, ": `{}`", self.key)?;
+        }
+        write!(f, ": {}", self.problem)
     }
 }
 
@@ -52,15 +60,23 @@ impl std::error::Error for ManifestErrors {}
 pub(in crate::vendor) struct Problems {
     file: String,
     found: RefCell<Vec<ManifestError>>,
+    /// What is asked for, where the schema is made.
+    recorder: Option<Rc<Recorder>>,
 }
 
 impl Problems {
     pub(in crate::vendor) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), found: RefCell::default() }
+        Self { file: file.to_owned(), found: RefCell::default(), recorder: None }
+    }
+
+    /// The same, and writes down what is asked for.
+    pub(in crate::vendor) fn recording(file: &str, recorder: &Rc<Recorder>) -> Self {
+        Self { recorder: Some(Rc::clone(recorder)), ..Self::new(file) }
     }
 
     pub(in crate::vendor) fn add(&self, key: impl Into<String>, problem: impl Into<String>) {
-        let error = ManifestError { file: self.file.clone(), key: key.into(), problem: problem.into() };
+        let error =
+            ManifestError { file: self.file.clone(), line: None, key: key.into(), problem: problem.into() };
         self.found.borrow_mut().push(error);
     }
 
@@ -109,9 +125,43 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// What is there, whatever it is; a reader with a narrower one tells the schema more.
     pub(in crate::vendor) fn value(&self, key: &'static str) -> Option<&'a toml::Value> {
+        self.get(key, || Kind::Any)
+    }
+
+    /// The members of a table that are fields of a mapping, with names that the author chooses.
+    pub(in crate::vendor) fn fields(&self) -> impl Iterator<Item = (&'a str, &'a toml::Value)> {
+        self.entries().inspect(|(name, _)| self.record(name, || Kind::Field))
+    }
+
+    /// The value of a field of a mapping.
+    pub(in crate::vendor) fn field(&self, key: &'static str) -> Option<&'a toml::Value> {
+        self.get(key, || Kind::Field)
+    }
+
+    /// Says that a key is known, which another reader of the same table reads.
+    pub(in crate::vendor) fn knows(&self, key: &'static str) {
         self.asked.borrow_mut().insert(key);
+    }
+
+    fn get(&self, key: &'static str, kind: impl FnOnce() -> Kind) -> Option<&'a toml::Value> {
+        self.asked.borrow_mut().insert(key);
+        self.record(key, kind);
         self.table.get(key)
+    }
+
+    fn record(&self, key: &str, kind: impl FnOnce() -> Kind) {
+        if let Some(recorder) = &self.problems.recorder {
+            recorder.asked(&self.name(key), kind());
+        }
+    }
+
+    /// Says that this table is a field of a mapping, of which there is one form.
+    pub(in crate::vendor) fn is_field(&self) {
+        if let Some(recorder) = &self.problems.recorder {
+            recorder.is_field(&self.key);
+        }
     }
 
     pub(in crate::vendor) fn required<T>(&self, key: &'static str, value: Option<T>, fix: &str) -> Option<T> {
@@ -122,21 +172,25 @@ impl<'a> Section<'a> {
     }
 
     pub(in crate::vendor) fn text(&self, key: &'static str) -> Option<&'a str> {
-        match self.value(key)? {
+        self.text_of(key, || Kind::Text)
+    }
+
+    fn text_of(&self, key: &'static str, kind: impl FnOnce() -> Kind) -> Option<&'a str> {
+        match self.get(key, kind)? {
             toml::Value::String(text) => Some(text),
             other => self.wrong(key, "text in quotes", other),
         }
     }
 
     pub(in crate::vendor) fn flag(&self, key: &'static str) -> Option<bool> {
-        match self.value(key)? {
+        match self.get(key, || Kind::Flag)? {
             toml::Value::Boolean(flag) => Some(*flag),
             other => self.wrong(key, "`true` or `false`", other),
         }
     }
 
     pub(in crate::vendor) fn whole(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
-        match self.value(key)? {
+        match self.get(key, || Kind::Whole(*range.start(), *range.end()))? {
             toml::Value::Integer(whole) => {
                 match u32::try_from(*whole).ok().filter(|whole| range.contains(whole)) {
                     None => {
@@ -156,7 +210,7 @@ impl<'a> Section<'a> {
     }
 
     pub(in crate::vendor) fn share(&self, key: &'static str) -> Option<f64> {
-        let share = match self.value(key)? {
+        let share = match self.get(key, || Kind::Share)? {
             toml::Value::Float(share) => *share,
             toml::Value::Integer(0) => 0.0,
             toml::Value::Integer(1) => 1.0,
@@ -171,7 +225,8 @@ impl<'a> Section<'a> {
 
     /// One of a few words.
     pub(in crate::vendor) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
-        let text = self.text(key)?;
+        let words = || Kind::Choice(choices.iter().map(|(word, _)| (*word).to_owned()).collect());
+        let text = self.text_of(key, words)?;
         let found = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
         if found.is_none() {
             let words = choices.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
@@ -203,7 +258,7 @@ impl<'a> Section<'a> {
 
     /// One text or a list of texts.
     pub(in crate::vendor) fn texts(&self, key: &'static str) -> Option<Vec<&'a str>> {
-        match self.value(key)? {
+        match self.get(key, || Kind::Texts)? {
             toml::Value::String(text) => Some(vec![text]),
             toml::Value::Array(elements) if elements.iter().all(toml::Value::is_str) => {
                 Some(elements.iter().filter_map(toml::Value::as_str).collect())
@@ -221,7 +276,7 @@ impl<'a> Section<'a> {
 
     /// A table below this one.
     pub(in crate::vendor) fn section(&self, key: &'static str) -> Option<Section<'a>> {
-        match self.value(key)? {
+        match self.get(key, || Kind::Table)? {
             toml::Value::Table(table) => Some(Section::new(table, self.name(key), self.problems)),
             other => self.wrong(key, "a table", other),
         }
@@ -229,7 +284,8 @@ impl<'a> Section<'a> {
 
     /// A table of tables with names that the author chooses.
     pub(in crate::vendor) fn named_sections(&self, key: &'static str) -> Vec<(&'a str, Section<'a>)> {
-        let Some(Some(table)) = self.value(key).map(toml::Value::as_table) else {
+        self.record_names(&self.name(key));
+        let Some(Some(table)) = self.get(key, || Kind::Table).map(toml::Value::as_table) else {
             if self.has(key) {
                 self.problem(key, "expected tables with a name each");
             }
@@ -252,6 +308,7 @@ impl<'a> Section<'a> {
 
     /// A table of texts with names that the author chooses.
     pub(in crate::vendor) fn named_texts(&self, key: &'static str) -> Vec<(&'a str, &'a str)> {
+        self.record(key, || Kind::TextTable);
         let Some(section) = self.section(key) else {
             return Vec::new();
         };
@@ -281,11 +338,21 @@ impl<'a> Section<'a> {
 
     /// The members of a table whose names the author chooses.
     pub(in crate::vendor) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a toml::Value)> {
+        self.record_names(&self.key);
         self.table.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    fn record_names(&self, key: &str) {
+        if let Some(recorder) = &self.problems.recorder {
+            recorder.has_names(key);
+        }
     }
 
     /// Complains about keys that nobody asked for.
     pub(in crate::vendor) fn finish(self) {
+        if let Some(recorder) = &self.problems.recorder {
+            recorder.is_closed(&self.key);
+        }
         let asked = self.asked.borrow();
         for key in self.table.keys().filter(|key| !asked.contains(key.as_str())) {
             let near = asked

@@ -185,7 +185,7 @@ fn read_field(
     expected: Expected,
     defaults: &Defaults,
 ) -> Option<Field> {
-    let value = fields.value(key)?;
+    let value = fields.field(key)?;
     parse_field(fields, key, key, value, expected, defaults)
 }
 
@@ -212,6 +212,7 @@ fn parse_field(
         }
         toml::Value::Table(table) => {
             let section = Section::new(table, fields.name(key), fields.problems());
+            section.is_field();
             return parse_table(section, name, expected, defaults);
         }
         other => {
@@ -294,7 +295,7 @@ fn parse_source(
 fn parse_fields(section: &Section<'_>, name: &str, defaults: &Defaults) -> Option<Vec<Field>> {
     let inner = section.section("fields")?;
     let mut fields = Vec::new();
-    for (key, value) in inner.entries() {
+    for (key, value) in inner.fields() {
         let name = format!("{name}.{key}");
         fields.extend(parse_field(&inner, key, &name, value, Expected::Json, defaults));
     }

@@ -35,7 +35,7 @@ pub(in crate::vendor::manifest) fn read_webhook(
     let name = Section::new(own, "webhook", problems).parsed("preset", preset);
     let table = name.map_or_else(|| own.clone(), |preset| lay_over(preset, own));
     let section = &Section::new(&table, "webhook", problems);
-    section.value("preset");
+    section.knows("preset");
     let places = Places::default();
     let spec = read_section(section, &places);
     // A second reader of the same table, because `finish` uses one up.
@@ -54,7 +54,7 @@ pub(in crate::vendor::manifest) fn read_webhook(
         "routes",
         "streams",
     ] {
-        closing.value(key);
+        closing.knows(key);
     }
     closing.finish();
     spec
