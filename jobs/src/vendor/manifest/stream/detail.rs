@@ -49,7 +49,9 @@ pub(super) fn read_detail(section: Section<'_>) -> Option<Detail> {
                 section.problem(other, "tells the details of a `batch` apart, and there is none");
             }
         }
-        let _ = (section.value("key"), section.value("detail_key"));
+        for other in ["key", "detail_key"] {
+            section.knows(other);
+        }
     }
     if let Some(request) = &request {
         refuse_pages(&section, request, "the detail of a record");

@@ -91,7 +91,9 @@ pub(super) fn read_for_each(section: Section<'_>) -> Option<ForEach> {
                 section.problem(other, "belongs to a `request`, and there is none");
             }
         }
-        let _ = (section.value("records"), section.value("success"), section.value("pagination"));
+        for other in ["records", "success", "pagination"] {
+            section.knows(other);
+        }
     }
     section.finish();
     let key = key.or_else(|| Path::parse("value").ok().map(|path| vec![path]))?;
