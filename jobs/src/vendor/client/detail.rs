@@ -143,13 +143,11 @@ fn match_up(detail: &Detail, batch: &Batch, records: Vec<Value>, details: Vec<Va
     let each = records.into_iter().map(|record| {
         // Not taken out: two records may name the same detail.
         let key = batch.key.find(&record).and_then(template::as_text);
-        match key.and_then(|key| by_key.get(&key)) {
-            Some(found) => lay(detail, record, found.clone()),
-            None => {
-                let reason = "the vendor's answer holds no detail with the record's id".to_owned();
-                Err(Undetailed { record, reason })
-            }
+        if let Some(found) = key.and_then(|key| by_key.get(&key)) {
+            return lay(detail, record, found.clone());
         }
+        let reason = "the vendor's answer holds no detail with the record's id".to_owned();
+        Err(Undetailed { record, reason })
     });
     each.collect()
 }

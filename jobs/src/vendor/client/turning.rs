@@ -107,8 +107,8 @@ impl Connection {
 }
 
 /// The parameters that have a name and a value.
-pub(super) fn named<'a, const COUNT: usize>(
-    parameters: [(Option<&'a String>, Option<Value>); COUNT],
-) -> impl Iterator<Item = (&'a str, Value)> {
+pub(super) fn named<const COUNT: usize>(
+    parameters: [(Option<&String>, Option<Value>); COUNT],
+) -> impl Iterator<Item = (&str, Value)> {
     parameters.into_iter().filter_map(|(name, value)| Some((name?.as_str(), value?)))
 }

@@ -6,30 +6,13 @@ use super::section::Problems;
 use super::signing::Signing;
 use super::stream::partitions::ForEach;
 use super::webhook::routes;
-use super::{Auth, Manifest};
+use super::{Auth, Manifest, Request};
 use crate::vendor::template::{Slot, Template};
 
 /// What one section names must exist in another.
 pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problems) {
     let mut used = slots_of_connection(manifest);
-    let requests =
-        manifest.streams.iter().map(|stream| (format!("streams.{}.request", stream.name), &stream.request));
-    let probe = manifest.probe.request.iter().map(|request| ("probe.request".to_owned(), request));
-    let ones = manifest
-        .streams
-        .iter()
-        .filter_map(|stream| Some((format!("streams.{}.one", stream.name), &stream.one.as_ref()?.request)));
-    let push = manifest.push.iter().map(|push| ("push.member".to_owned(), &push.request));
-    let token = manifest.auth.token().map(|spec| ("auth.request".to_owned(), &spec.request));
-    let parts = manifest.streams.iter().filter_map(|stream| {
-        Some((format!("streams.{}.for_each.request", stream.name), stream.for_each.as_ref()?.request()?))
-    });
-    let details = manifest.streams.iter().filter_map(|stream| {
-        Some((format!("streams.{}.detail", stream.name), &stream.detail.as_ref()?.request))
-    });
-    for (key, request) in
-        requests.chain(probe).chain(ones).chain(push).chain(token).chain(parts).chain(details)
-    {
+    for (key, request) in requests(manifest) {
         used.extend(request.slots().into_iter().map(|slot| (key.clone(), slot)));
         if let Some(limit) = &request.limit
             && !manifest.limits.contains_key(limit)
@@ -43,56 +26,9 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
         used.extend(slots.map(|slot| (format!("streams.{}.for_each.values", stream.name), slot)));
     }
     for (key, slot) in used {
-        match slot {
-            Slot::Config(name) if !manifest.config.iter().any(|known| known.name == *name) => {
-                problems.add(
-                    key,
-                    format!("`{{config.{name}}}` is not declared; add `[config.{name}]` with a label"),
-                );
-            }
-            Slot::Credential(name) if !manifest.credentials.iter().any(|known| known.name == *name) => {
-                problems.add(
-                    key,
-                    format!(
-                        "`{{credential.{name}}}` is not declared; add `[credentials.{name}]` with a label"
-                    ),
-                );
-            }
-            Slot::Member(path) if key != "push.member" => {
-                problems
-                    .add(key, format!("`{{member.{}}}` has a value only in `[push.member]`", path.as_str()));
-            }
-            Slot::Event(path) if key.rsplit('.').next() != Some("one") => {
-                problems.add(
-                    key,
-                    format!(
-                        "`{{event.{}}}` has no value here; only the request of a single record, \
-                         `[streams.<name>.one]`, is made for an event",
-                        path.as_str()
-                    ),
-                );
-            }
-            Slot::Partition(path) if !is_read_for_each(manifest, &key) => {
-                problems.add(
-                    key,
-                    format!(
-                        "`{{partition.{}}}` has a value only in the request of a stream with \
-                         `[streams.<name>.for_each]`",
-                        path.as_str()
-                    ),
-                );
-            }
-            Slot::Record(path) | Slot::Records(path) if key.rsplit('.').next() != Some("detail") => {
-                problems.add(
-                    key,
-                    format!(
-                        "`{{record.{}}}` has a value only in the call for the detail of a record, \
-                         `[streams.<name>.detail]`",
-                        path.as_str()
-                    ),
-                );
-            }
-            _ => signing::check_slot(manifest, &key, slot, problems),
+        match misplaced(manifest, &key, slot) {
+            Some(problem) => problems.add(key, problem),
+            None => signing::check_slot(manifest, &key, slot, problems),
         }
     }
     signing::check_places(manifest, problems);
@@ -107,6 +43,58 @@ pub(super) fn check(manifest: &Manifest, table: &toml::Table, problems: &Problem
         && manifest.stream(name).is_none()
     {
         problems.add("probe.stream", format!("`{name}` is no stream of this manifest"));
+    }
+}
+
+/// Every call of the manifest, with where it stands.
+fn requests(manifest: &Manifest) -> Vec<(String, &Request)> {
+    let mut all = Vec::new();
+    for stream in &manifest.streams {
+        let mut add = |part: &str, request| all.push((format!("streams.{}.{part}", stream.name), request));
+        add("request", &stream.request);
+        if let Some(one) = &stream.one {
+            add("one", &one.request);
+        }
+        if let Some(request) = stream.for_each.as_ref().and_then(ForEach::request) {
+            add("for_each.request", request);
+        }
+        if let Some(detail) = &stream.detail {
+            add("detail", &detail.request);
+        }
+    }
+    all.extend(manifest.probe.request.iter().map(|request| ("probe.request".to_owned(), request)));
+    all.extend(manifest.push.iter().map(|push| ("push.member".to_owned(), &push.request)));
+    all.extend(manifest.auth.token().map(|spec| ("auth.request".to_owned(), &spec.request)));
+    all
+}
+
+/// What is wrong with a placeholder at this key, if it names what is not there or stands where it has no value.
+fn misplaced(manifest: &Manifest, key: &str, slot: &Slot) -> Option<String> {
+    let last = key.rsplit('.').next();
+    match slot {
+        Slot::Config(name) if !manifest.config.iter().any(|known| known.name == *name) => {
+            Some(format!("`{{config.{name}}}` is not declared; add `[config.{name}]` with a label"))
+        }
+        Slot::Credential(name) if !manifest.credentials.iter().any(|known| known.name == *name) => {
+            Some(format!("`{{credential.{name}}}` is not declared; add `[credentials.{name}]` with a label"))
+        }
+        Slot::Member(path) if key != "push.member" => {
+            Some(format!("`{{member.{}}}` has a value only in `[push.member]`", path.as_str()))
+        }
+        Slot::Event(path) if last != Some("one") => Some(format!(
+            "`{{event.{}}}` has no value here; only the request of a single record, `[streams.<name>.one]`, is \
+             made for an event",
+            path.as_str()
+        )),
+        Slot::Partition(path) if !is_read_for_each(manifest, key) => Some(format!(
+            "`{{partition.{}}}` has a value only in the request of a stream with `[streams.<name>.for_each]`",
+            path.as_str()
+        )),
+        Slot::Record(path) | Slot::Records(path) if last != Some("detail") => Some(format!(
+            "`{{record.{}}}` has a value only in the call for the detail of a record, `[streams.<name>.detail]`",
+            path.as_str()
+        )),
+        _ => None,
     }
 }
 

@@ -150,7 +150,7 @@ impl WindowDays {
     }
 
     /// The day after this one, if it belongs to the window.
-    pub(crate) fn after(&self, day: NaiveDate) -> Option<NaiveDate> {
+    pub(crate) fn after(self, day: NaiveDate) -> Option<NaiveDate> {
         day.succ_opt().filter(|next| *next <= self.last)
     }
 }
@@ -172,8 +172,8 @@ fn last_day(end: DateTime<Utc>, zone: Tz) -> NaiveDate {
 
 /// Midnight, or the first moment after it where the clocks are put forward at midnight.
 fn start_of(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
-    let quarters = (0..24 * 4).filter_map(|quarter| day.and_hms_opt(quarter / 4, quarter % 4 * 15, 0));
-    let first = quarters.filter_map(|local| zone.from_local_datetime(&local).earliest()).next();
+    let mut quarters = (0..24 * 4).filter_map(|quarter| day.and_hms_opt(quarter / 4, quarter % 4 * 15, 0));
+    let first = quarters.find_map(|local| zone.from_local_datetime(&local).earliest());
     first.map_or_else(|| day.and_time(chrono::NaiveTime::MIN).and_utc(), |time| time.with_timezone(&Utc))
 }
 
