@@ -301,6 +301,7 @@ mod tests {
             "generic-rest",
             "loyverse",
             "meituan-waimai",
+            "pinzhi",
             "shopify",
             "square",
             "tiancai-shanglong",

@@ -7,15 +7,15 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use zhilian_sync_jobs::vendor::{PageRequest, Window, check_vectors};
+use zhilian_sync_jobs::vendor::{PageRequest, Partition, Window, check_vectors};
 
 use crate::server::{Asked, Reply, Server};
-use crate::support::{Bench, WHOLE};
+use crate::support::Bench;
 
 const VECTORS: &str = include_str!("request_vectors.json");
 
 /// What the vendor answers to everything: an empty list, and a token to whoever asks for one.
-const ANSWER: &str = r#"{"res": [], "data": [], "result": {"token": "tok_demo"}}"#;
+const ANSWER: &str = r#"{"errcode": 0, "res": [], "data": [], "result": {"token": "tok_demo"}}"#;
 
 #[tokio::test]
 async fn every_known_signature_is_made_by_a_manifest() {
@@ -49,7 +49,7 @@ type Change = fn(&mut Value);
 async fn a_vector_that_a_manifest_does_not_make_is_told() {
     let bench = Bench::with(|settings| settings.directory = folder().display().to_string(), "").await;
     let vectors: Vec<Value> = serde_json::from_str(VECTORS).unwrap();
-    let good = vectors.iter().find(|vector| vector["id"] == "pinzhi-orders").unwrap();
+    let good = vectors.iter().find(|vector| vector["id"] == "pinzhi-empty-and-null").unwrap();
     let file = bench.folder().join("vectors.json");
     let told = |change: &dyn Fn(&mut Value)| {
         let mut vector = good.clone();
@@ -61,7 +61,7 @@ async fn a_vector_that_a_manifest_does_not_make_is_told() {
     let mistakes: [(Change, &str); 7] = [
         (
             |vector| vector["expected"] = json!("00"),
-            "`pinzhi-orders`: `692d5bdd6929e3f067d41a7d41bccde4` is at",
+            "`pinzhi-empty-and-null`: `810c4e905722e5b18de2fb5ce0567b0d` is at",
         ),
         (|vector| vector["through"]["sent"] = json!("query:sign"), "nothing is at `query:sign`"),
         (|vector| vector["through"]["call"] = json!("orders"), "`orders` is no stream"),
@@ -121,8 +121,9 @@ async fn sent(vector: &Value) -> String {
         // The vectors' windows are a day of Shanghai, eight hours ahead.
         let from = at - TimeDelta::hours(8);
         let window = Window { from: Some(from), to: from + day };
+        let partition = Partition::of(through["partition"].clone());
         let page =
-            connection.fetch_page(stream, &PageRequest { partition: &WHOLE, window, next: None }).await;
+            connection.fetch_page(stream, &PageRequest { partition: &partition, window, next: None }).await;
         let page = page.unwrap_or_else(|error| panic!("{}: {error}", vector["id"]));
         [page.request_sample, page.response_sample]
     };

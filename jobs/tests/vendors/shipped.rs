@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use zhilian_sync_jobs::Action;
 use zhilian_sync_jobs::vendor::webhook::{Secrets, StoredDelivery};
-use zhilian_sync_jobs::vendor::{Catalog, Connection};
+use zhilian_sync_jobs::vendor::{Catalog, Connection, PageRequest};
 
 use crate::server::{Asked, Reply, Server};
 use crate::support::{Bench, KEY, all_pages, first_page, ids};
@@ -31,6 +31,12 @@ fn connect(
 fn header(asked: &Asked, name: &str) -> Option<String> {
     let mut lines = asked.headers.lines().filter_map(|line| line.split_once(": "));
     lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+}
+
+/// A member of the form that was sent.
+fn form(asked: &Asked, name: &str) -> String {
+    let mut members = url::form_urlencoded::parse(asked.body.as_bytes());
+    members.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -144,6 +150,62 @@ async fn the_fields_of_aoqiwei_are_the_systems_to_say() {
     assert_eq!((mapped.orders.len(), mapped.skipped), (1, 1));
     assert_eq!((mapped.orders[0].order_number.as_str(), mapped.orders[0].total), ("B-1", 128_050));
     assert_eq!(mapped.orders[0].supplier_name.as_deref(), Some("湘菜食材"));
+}
+
+#[tokio::test]
+async fn pinzhi_is_read_for_each_store_and_day() {
+    let bench = Bench::new().await;
+    let server = Server::start(|asked| {
+        if asked.target.starts_with("/pinzhi/organizations.do") {
+            return Reply::json(r#"{"success": 0, "res": [{"ognid": 12346}, {"ognid": 12345}]}"#);
+        }
+        let of = |name| form(asked, name);
+        let bill = |number| format!(r#"{{"id": "{}-{}-{number}"}}"#, of("ognid"), of("businessDate"));
+        // A full page, and one that is not.
+        let bills: Vec<String> = match of("pageIndex").as_str() {
+            "1" => (0..100).map(bill).collect(),
+            _ => vec![bill(100)],
+        };
+        Reply::json(format!(r#"{{"success": 0, "res": [{}]}}"#, bills.join(",")))
+    })
+    .await;
+    let connection = connect(&bench, "pinzhi", &server, &json!({}), &["token"]);
+    let stream = connection.manifest().stream("bills").unwrap();
+    let stores = connection.partitions(stream).await.unwrap();
+    assert_eq!(stores.iter().map(|store| store.key.as_str()).collect::<Vec<_>>(), ["12345", "12346"]);
+    let window = connection.newest_of(stream, crate::support::window());
+    let request = PageRequest { partition: &stores[0], window, next: None };
+    let first = connection.fetch_page(stream, &request).await.unwrap();
+    assert_eq!(first.records[0], json!({"id": "12345-2026-01-02-0", "store": {"ognid": 12345}}));
+    let next = first.next.unwrap();
+    let last = connection.fetch_page(stream, &PageRequest { next: Some(&next), ..request }).await.unwrap();
+    assert_eq!((last.records.len(), last.next), (1, None));
+
+    let asked = server.asked();
+    // `&token=token-1`, and the parameters without the pages.
+    assert_eq!(asked[0].target, "/pinzhi/organizations.do?sign=10c58bbfa8b0369bdf86c7bec143d84a");
+    let signs: Vec<String> = asked[1..].iter().map(|asked| form(asked, "sign")).collect();
+    assert_eq!(signs[0], signs[1], "pages are not signed");
+    assert_eq!(form(&asked[2], "pageIndex"), "2");
+    assert_eq!(form(&asked[2], "pageSize"), "100");
+}
+
+#[tokio::test]
+async fn an_error_of_pinzhi_comes_with_a_status_of_200() {
+    for (answer, action) in [
+        (r#"{"success": 1, "msg": "sign error"}"#, Some(Action::Unauthorized)),
+        (r#"{"errcode": 5, "errmsg": "服务器错误"}"#, Some(Action::Retry { after: None })),
+        (r#"{"errcode": 0, "errmsg": "", "data": [{"ognid": 1}]}"#, None),
+    ] {
+        let bench = Bench::new().await;
+        let server = Server::start(move |_| Reply::json(answer)).await;
+        let connection = connect(&bench, "pinzhi", &server, &json!({}), &["token"]);
+        match (connection.probe().await, action) {
+            (Ok(report), None) => assert_eq!(report.message, "Connected to Pinzhi (stores: 1)"),
+            (Err(error), Some(action)) => assert_eq!(error.action, action, "{error}"),
+            (outcome, _) => panic!("{answer}: {outcome:?}"),
+        }
+    }
 }
 
 #[tokio::test]
