@@ -163,6 +163,7 @@ proptest! {
             ("square", "customers", json!({"customers": records})),
             ("aoqiwei-scm", "orders", json!({"code": 0, "data": {"list": records}})),
             ("tiancai-shanglong", "bills", json!({"code": "0", "data": {"billList": records}})),
+            ("pinzhi", "bills", json!({"success": 0, "res": records})),
             ("shopify", "orders", json!({"orders": records})),
             ("loyverse", "receipts", json!({"receipts": records})),
             ("loyverse", "customers", json!({"customers": records})),
