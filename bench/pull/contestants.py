@@ -21,6 +21,7 @@ class Ours(Service):
         self.environment |= {
             "ZHILIAN__VENDORS__DIRECTORY": HERE / "manifests",
             "ZHILIAN__VENDORS__ALLOW_NETWORKS": "127.0.0.1/32",
+            "ZHILIAN__VENDORS__PAGES_MAX": 10_000,
         }
 
     def start(self):
