@@ -14,6 +14,7 @@ pub mod pull;
 pub mod push_member;
 mod replay_webhooks;
 mod retry_failures;
+mod storing;
 mod upkeep;
 
 /// A kind of job; its text is stored and stable forever.

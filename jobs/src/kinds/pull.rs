@@ -15,10 +15,9 @@ use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::record_batches::{Batch, StoreMap};
 use zhilian_sync_store::sync_failures::{self, Failing, FailureStage, NewFailure};
 use zhilian_sync_store::sync_logs::{self, Counts};
-use zhilian_sync_store::{
-    MemberConflict, SyncStatus, external_records, member_syncs, pos_transactions, supplier_orders,
-};
+use zhilian_sync_store::{MemberConflict, SyncStatus};
 
+use super::storing;
 use crate::context::Context;
 use crate::enqueue::PullParameters;
 use crate::outcome::{Action, JobError};
@@ -72,6 +71,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     let told_at = ctx.clock().now();
     let notes = Notes::resume(&attempt.run, kept.as_ref().map_or(0, |place| place.pages));
     let mut reached = Reached { place: kept, counts, notes, told_at };
+    let stores = system.stores();
     for (at, partition) in partitions.iter().enumerate() {
         if reached.place.as_ref().is_some_and(|place| place.is_past(&partition.key)) {
             continue;
@@ -90,7 +90,7 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
             others_follow: at + 1 < partitions.len(),
             days: connection.days(stream, position.window()),
             reading,
-            stores: system.stores(),
+            stores: &stores,
             member_conflict: system.member_conflict,
             position,
             counts,
@@ -143,7 +143,7 @@ struct Pull<'a> {
     /// The days of the window, where each is a list of its own.
     days: Option<WindowDays>,
     reading: Reading,
-    stores: StoreMap,
+    stores: &'a StoreMap,
     member_conflict: MemberConflict,
     position: Position,
     counts: Counts,
@@ -198,13 +198,8 @@ impl Pull<'_> {
         }
         self.notes.see(self.stream, page, self.connection);
         if let Some(suspect) = &self.reading.suspect {
-            let transactions = mapped.transactions.iter().map(|one| (Some(one.occurred_at), one.version_at));
-            let records = mapped.records.iter().map(|one| (one.occurred_at, one.version_at));
-            let orders = mapped.orders.iter().map(|one| (Some(one.order_date), one.version_at));
             // A member has no time of its own: whenever it was made, it may have been changed meanwhile.
-            let members = mapped.members.iter().map(|one| (None, one.version_at));
-            let mut all = transactions.chain(records).chain(orders).chain(members);
-            let shown = all.any(|(occurred, version)| suspect.is_shown_by(occurred, version));
+            let shown = mapped.rows().any(|row| suspect.is_shown_by(row.occurred_at, row.version_at));
             self.position.shifted |= shown;
         }
     }
@@ -250,38 +245,25 @@ impl Pull<'_> {
     }
 
     /// Stores one page in one transaction; the counts of the run and its position with it.
-    async fn write_page(&self, page: &Page, mapped: Mapped) -> Result<(Counts, Position), JobError> {
+    async fn write_page(&self, page: &Page, mut mapped: Mapped) -> Result<(Counts, Position), JobError> {
         let total = mapped.total();
-        let Mapped { transactions, records, orders, members, failures, skipped } = mapped;
-        let mut failed: Vec<NewFailure> = failures.into_iter().map(not_mapped).collect();
-        let versions = transactions.iter().map(|transaction| transaction.version_at);
-        let versions = versions.chain(records.iter().map(|record| record.version_at));
-        let versions = versions.chain(orders.iter().map(|order| order.version_at));
-        let latest = versions.chain(members.iter().map(|member| member.version_at)).flatten().max();
-        let ids = transactions.iter().map(|transaction| &transaction.external_id);
-        let ids = ids.chain(records.iter().map(|record| &record.external_id));
-        let ids = ids.chain(orders.iter().map(|order| &order.order_number));
-        let stored: Vec<String> =
-            ids.chain(members.iter().map(|member| &member.member_id)).cloned().collect();
+        let skipped = mapped.skipped;
+        let mut failed: Vec<NewFailure> =
+            std::mem::take(&mut mapped.failures).into_iter().map(not_mapped).collect();
+        let latest = mapped.rows().filter_map(|row| row.version_at).max();
+        let stored: Vec<String> = mapped.rows().map(|row| row.id.to_owned()).collect();
         let (name, run) = (self.attempt.run.sync_type.as_str(), self.attempt.run.id);
         let batch = Batch {
             system_id: self.reading.system,
-            stores: &self.stores,
+            stores: self.stores,
             sync_log_id: Some(run),
             observed_at: page.asked_at,
             clock: self.ctx.clock(),
             force: false,
         };
         let mut tx = self.attempt.begin().await?;
-        let (_, refused) = pos_transactions::upsert_batch_isolating(&mut tx, batch, transactions).await?;
-        failed.extend(refused.into_iter().map(NewFailure::from));
-        let (_, refused) = external_records::upsert_batch_isolating(&mut tx, batch, records).await?;
-        failed.extend(refused.into_iter().map(NewFailure::from));
-        let (_, refused) = supplier_orders::upsert_batch_isolating(&mut tx, batch, orders).await?;
-        failed.extend(refused.into_iter().map(NewFailure::from));
-        let rule = self.member_conflict;
-        let (_, refused) = member_syncs::upsert_batch_isolating(&mut tx, batch, rule, members).await?;
-        failed.extend(refused.into_iter().map(NewFailure::from));
+        let refused = storing::store(&mut tx, batch, self.member_conflict, mapped).await?;
+        failed.extend(refused.into_iter().map(|(_, record)| NewFailure::from(record)));
         let counts = self.add(total, &failed, skipped);
         let clock = self.ctx.clock();
         let of = Failing { system_id: self.reading.system, stream: name, sync_log_id: Some(run) };

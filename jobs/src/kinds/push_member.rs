@@ -58,20 +58,19 @@ pub(super) async fn run(ctx: &Context, attempt: &mut Attempt) -> Result<Done, Jo
     Ok(DONE)
 }
 
-fn is_push(run: &Run) -> bool {
-    Kind::parse(&run.kind) == Some(Kind::PushMember)
-}
-
-/// Which member a push tells the vendor of.
+/// Which member a run tells the vendor of; nothing where it is no push.
 #[must_use]
 pub fn member_of(run: &Run) -> Option<Uuid> {
+    if Kind::parse(&run.kind) != Some(Kind::PushMember) {
+        return None;
+    }
     let parameters: PushParameters = serde_json::from_str(run.parameters.as_deref()?).ok()?;
     Some(parameters.member)
 }
 
 /// Takes the member of a push, before the run itself is written.
 pub async fn lock(tx: &mut Tx, run: &Run) -> Result<(), StoreError> {
-    match member_of(run).filter(|_| is_push(run)) {
+    match member_of(run) {
         Some(id) => member_syncs::lock(tx, id).await,
         None => Ok(()),
     }
@@ -80,7 +79,7 @@ pub async fn lock(tx: &mut Tx, run: &Run) -> Result<(), StoreError> {
 /// Writes on the member that its push ended without success and is not tried again, in the transaction that
 /// ends the run.
 pub async fn failed(tx: &mut Tx, run: &Run) -> Result<(), StoreError> {
-    let Some(id) = member_of(run).filter(|_| is_push(run)) else { return Ok(()) };
+    let Some(id) = member_of(run) else { return Ok(()) };
     member_syncs::fail_push(tx, id, run.error_message.as_deref().unwrap_or("the push failed")).await
 }
 

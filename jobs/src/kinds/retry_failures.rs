@@ -16,11 +16,9 @@ use zhilian_sync_store::external_systems::ExternalSystem;
 use zhilian_sync_store::record_batches::{Batch, RefusedRecord, StoreMap};
 use zhilian_sync_store::sync_failures::{self, FailureStage, SyncFailure, Wanted};
 use zhilian_sync_store::sync_logs::{self, APPLY_WEBHOOKS, Counts};
-use zhilian_sync_store::{
-    RunId, SyncStatus, Tx, external_records, member_syncs, pos_transactions, supplier_orders,
-};
+use zhilian_sync_store::{RunId, SyncStatus, Tx};
 
-use super::Kind;
+use super::{Kind, storing};
 use crate::context::Context;
 use crate::outcome::{Action, JobError};
 use crate::vendor::{Again, EventScope, KeptRecord, Mapped, Target};
@@ -174,19 +172,7 @@ impl Retry<'_> {
             clock: self.ctx.clock(),
             force: false,
         };
-        let Mapped { transactions, records, orders, members, .. } = mapped;
-        let rule = self.system.member_conflict;
-        let (_, transactions) = pos_transactions::upsert_batch_isolating(tx, batch, transactions).await?;
-        let (_, records) = external_records::upsert_batch_isolating(tx, batch, records).await?;
-        let (_, orders) = supplier_orders::upsert_batch_isolating(tx, batch, orders).await?;
-        let (_, members) = member_syncs::upsert_batch_isolating(tx, batch, rule, members).await?;
-        let of =
-            |target, refused: Vec<RefusedRecord>| refused.into_iter().map(move |record| (target, record));
-        Ok(of(Target::PosTransactions, transactions)
-            .chain(of(Target::ExternalRecords, records))
-            .chain(of(Target::SupplierOrders, orders))
-            .chain(of(Target::MemberSyncs, members))
-            .collect())
+        Ok(storing::store(tx, batch, self.system.member_conflict, mapped).await?)
     }
 
     /// Resolves the failures whose records are stored or left out, and says of the others why they stay.
@@ -221,20 +207,11 @@ impl Retry<'_> {
 
 /// What the mapping has made of the only record.
 fn fate_of(mapped: &Mapped) -> Fate {
-    let of = |target, id: &String, raw: &String| Fate::Mapped { target, id: id.clone(), raw: raw.clone() };
-    if let Some(one) = mapped.transactions.first() {
-        return of(Target::PosTransactions, &one.external_id, &one.raw);
-    }
-    if let Some(one) = mapped.records.first() {
-        return of(Target::ExternalRecords, &one.external_id, &one.raw);
-    }
-    if let Some(one) = mapped.orders.first() {
-        return of(Target::SupplierOrders, &one.order_number, &one.raw);
-    }
-    if let Some(one) = mapped.members.first() {
-        return of(Target::MemberSyncs, &one.member_id, &one.raw);
-    }
-    Fate::LeftOut
+    mapped.rows().next().map_or(Fate::LeftOut, |row| Fate::Mapped {
+        target: row.target,
+        id: row.id.to_owned(),
+        raw: row.raw.to_owned(),
+    })
 }
 
 /// The same, once the database has had its say. An id that it cannot keep is not given back, the record is.

@@ -118,7 +118,7 @@ pub async fn hurry(tx: &mut Tx, id: RunId, lane: Lane, now: DateTime<Utc>) -> Re
 }
 
 pub(crate) const RELEASE: &str = "UPDATE sync_logs SET run_at = $3, deadline_at = $4, rung_at = NULL, updated_at = $3 \
-    WHERE id IN (SELECT id FROM sync_logs WHERE system_id = $1 AND kind = $2 AND status = 'pending' ORDER BY id)";
+    WHERE system_id = $1 AND kind = $2 AND status = 'pending'";
 
 /// Makes the runs of a kind that wait for their system due now, with a new deadline; the scheduler rings for
 /// them. How many there were.

@@ -1,9 +1,12 @@
 //! What became of a page's or an event's records: ours by their table, and those that failed.
 
+use chrono::{DateTime, Utc};
 use zhilian_sync_store::external_records::IncomingRecord;
 use zhilian_sync_store::member_syncs::IncomingMember;
 use zhilian_sync_store::pos_transactions::IncomingTransaction;
 use zhilian_sync_store::supplier_orders::IncomingSupplierOrder;
+
+use super::super::manifest::Target;
 
 /// What became of the records of a page.
 #[derive(Debug, Default)]
@@ -33,7 +36,55 @@ pub struct RecordFailure {
     pub raw: String,
 }
 
+/// What the records of all tables have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MappedRow<'a> {
+    /// The table.
+    pub(crate) target: Target,
+    /// What tells it from others of its stream.
+    pub(crate) id: &'a str,
+    /// The vendor's text.
+    pub(crate) raw: &'a str,
+    /// When it took place; a member has no such time.
+    pub(crate) occurred_at: Option<DateTime<Utc>>,
+    /// When the vendor changed it last, if the vendor tells.
+    pub(crate) version_at: Option<DateTime<Utc>>,
+}
+
 impl Mapped {
+    /// The records that are to be stored, table by table.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = MappedRow<'_>> {
+        let transactions = self.transactions.iter().map(|one| MappedRow {
+            target: Target::PosTransactions,
+            id: &one.external_id,
+            raw: &one.raw,
+            occurred_at: Some(one.occurred_at),
+            version_at: one.version_at,
+        });
+        let records = self.records.iter().map(|one| MappedRow {
+            target: Target::ExternalRecords,
+            id: &one.external_id,
+            raw: &one.raw,
+            occurred_at: one.occurred_at,
+            version_at: one.version_at,
+        });
+        let orders = self.orders.iter().map(|one| MappedRow {
+            target: Target::SupplierOrders,
+            id: &one.order_number,
+            raw: &one.raw,
+            occurred_at: Some(one.order_date),
+            version_at: one.version_at,
+        });
+        let members = self.members.iter().map(|one| MappedRow {
+            target: Target::MemberSyncs,
+            id: &one.member_id,
+            raw: &one.raw,
+            occurred_at: None,
+            version_at: one.version_at,
+        });
+        transactions.chain(records).chain(orders).chain(members)
+    }
+
     /// How many records there are to store.
     #[must_use]
     pub fn storable(&self) -> usize {
