@@ -8,7 +8,7 @@
 //!
 //! A push ends only the content that it sent: what was told meanwhile stays pending.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
@@ -82,12 +82,19 @@ pub async fn hand_in(
     batch: Batch<'_>,
     members: Vec<OurMember>,
 ) -> Result<Vec<HandedIn>, StoreError> {
-    let mut told_before: BTreeMap<String, IncomingMember> = BTreeMap::new();
+    let mut seen = HashSet::new();
+    let repeated = members.iter().map(|one| &one.member.member_id).filter(|id| !seen.insert(*id));
+    // What was told of the few that come more than once.
+    let mut told_before: HashMap<String, Option<IncomingMember>> =
+        repeated.map(|id| (id.clone(), None)).collect();
     let prepared = members.into_iter().map(|OurMember { mut member, rule, to_push }| {
-        if let Some(before) = told_before.get(&member.member_id) {
-            member = completed(member, before);
+        if let Some(before) = told_before.get_mut(&member.member_id) {
+            member = match before {
+                Some(before) => completed(member, before),
+                None => member,
+            };
+            *before = Some(member.clone());
         }
-        told_before.insert(member.member_id.clone(), member.clone());
         let told = (member.points, member.balance);
         let mut row = MemberSync::prepare(&batch, member, MemberOrigin::Ours)?;
         row.sync_status = if to_push { SyncStatus::Pending } else { SyncStatus::Success };
