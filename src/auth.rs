@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zhilian_sync_jobs::inbox::whole_address;
 use zhilian_sync_store::audit_logs::{self, NewAuditLog};
 use zhilian_sync_store::passwords::{self, PasswordError};
@@ -50,6 +50,18 @@ impl Default for Gate {
             running: Arc::new(Semaphore::new(CHECKS_AT_A_TIME)),
             waiting: Arc::new(Semaphore::new(CHECKS_AT_A_TIME + CHECKS_WAITING_MAX)),
         }
+    }
+}
+
+impl Gate {
+    /// A place among those that run or wait, for as long as it is held.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.waiting.clone().try_acquire_owned().map_err(|_| Refusal::TooMany)
+    }
+
+    /// One of the few turns.
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        self.running.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 }
 
@@ -103,9 +115,7 @@ pub struct SignedIn {
 
 /// Checks a password and opens a session.
 pub async fn sign_in(store: &Store, gate: &Gate, attempt: Attempt<'_>) -> Result<SignedIn, Refusal> {
-    let Ok(_place) = gate.waiting.clone().try_acquire_owned() else {
-        return Err(Refusal::TooMany);
-    };
+    let _place = gate.place()?;
     let limits = Limits::new(store, attempt.settings, attempt.username, attempt.address)?;
     limits.take(store).await?;
     let found = users::find_by_username(store, attempt.username).await?;
@@ -161,9 +171,7 @@ pub async fn check(
     user: &User,
     password: &SecretString,
 ) -> Result<bool, Refusal> {
-    let Ok(_place) = gate.waiting.clone().try_acquire_owned() else {
-        return Err(Refusal::TooMany);
-    };
+    let _place = gate.place()?;
     let limits = Limits::new(store, settings, &user.username, address)?;
     limits.take(store).await?;
     let is_right = verify(gate, password.clone(), Some(user.password_hash.clone())).await;
@@ -254,10 +262,8 @@ pub async fn hash(password: SecretString) -> anyhow::Result<String> {
 
 /// The same for an answer: a few at a time, as passwords are checked.
 pub async fn hash_new(gate: &Gate, password: SecretString) -> Result<String, Refusal> {
-    let Ok(_place) = gate.waiting.clone().try_acquire_owned() else {
-        return Err(Refusal::TooMany);
-    };
-    let _running = gate.running.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let _place = gate.place()?;
+    let _running = gate.turn().await;
     hash(password).await.map_err(|error| {
         tracing::error!(error = format!("{error:#}"), "a password could not be hashed");
         Refusal::NotHashed
@@ -306,7 +312,7 @@ pub async fn ensure_first_admin(
 
 /// Whether it is the password of this hash; without a hash it takes as long and says no.
 async fn verify(gate: &Gate, password: SecretString, hash: Option<String>) -> bool {
-    let _running = gate.running.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let _running = gate.turn().await;
     let verified = tokio::task::spawn_blocking(move || match hash {
         Some(hash) => passwords::verify(&password, &hash),
         None => passwords::verify_nobody(&password),

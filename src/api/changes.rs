@@ -25,11 +25,22 @@ impl Changes {
         Self::between(&Value::Null, after, fields)
     }
 
+    /// One field that changed.
+    pub fn of(field: &str, from: &str, to: &str) -> Self {
+        Self(Map::from_iter([(field.to_owned(), json!({"from": from, "to": to}))]))
+    }
+
     /// And a secret, of which nothing is told but that it changed.
     #[must_use]
     pub fn secret(mut self, name: &str) -> Self {
         self.0.insert(name.to_owned(), json!("changed"));
         self
+    }
+
+    /// As the audit keeps it, beside what else there is to tell.
+    pub fn beside(self, mut detail: Value) -> String {
+        detail["changes"] = Value::Object(self.0);
+        detail.to_string()
     }
 
     /// As the audit keeps it; nothing where nothing changed.

@@ -256,8 +256,7 @@ impl Runs {
         };
         push_member::failed(&mut tx, &cancelled).await?;
         let id = run.id.to_string();
-        let status = |status: SyncStatus| json!({ "status": status.as_str() });
-        let changes = Changes::between(&status(run.status), &status(cancelled.status), &["status"]);
+        let changes = Changes::of("status", run.status.as_str(), cancelled.status.as_str());
         let detail = changes.into_detail();
         let mut entry = caller.audit("run.cancel", "run", &id);
         entry.store_id = store_id.as_deref();

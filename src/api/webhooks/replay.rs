@@ -13,6 +13,7 @@ use super::answer::EventAnswer;
 use super::events;
 use crate::api::body::request_body;
 use crate::api::caller::Caller;
+use crate::api::changes::Changes;
 use crate::api::problem::Problem;
 use crate::api::runs::RunAnswer;
 use crate::api::systems::{self, answer::webhook_path};
@@ -77,8 +78,8 @@ pub(super) async fn one(app: &App, caller: &Caller, id: Uuid, forced: bool) -> R
         };
         return Err(Problem::conflict("not_replayable", detail));
     }
-    let state = json!({"from": event.state.as_str(), "to": WebhookState::Pending.as_str()});
-    let detail = json!({"forced": forced, "changes": {"state": state}}).to_string();
+    let changes = Changes::of("state", event.state.as_str(), WebhookState::Pending.as_str());
+    let detail = changes.beside(json!({"forced": forced}));
     audit(&mut tx, context, caller, "webhook_event.replay", (&event, &system), Some(&detail)).await?;
     tx.commit().await?;
     if let Some(inbox) = app.inbox() {
@@ -152,9 +153,8 @@ pub(super) async fn release(app: &App, caller: &Caller, id: Uuid) -> Result<Rele
         }
         Released::Unknown => return Err(Problem::not_found(format_args!("webhook event `{id}`"))),
     };
-    let detail =
-        json!({"changes": {"state": {"from": event.state.as_str(), "to": state.as_str()}}}).to_string();
-    audit(&mut tx, context, caller, "webhook_event.release", (&event, &system), Some(&detail)).await?;
+    let detail = Changes::of("state", event.state.as_str(), state.as_str()).into_detail();
+    audit(&mut tx, context, caller, "webhook_event.release", (&event, &system), detail.as_deref()).await?;
     tx.commit().await?;
     inbox.ring();
     Ok(ReleasedAnswer { event: answer(context, &event).await? })

@@ -17,6 +17,7 @@ use zhilian_sync_store::external_systems::{self, ExternalSystem, SystemChange};
 
 use crate::api::body::request_body;
 use crate::api::caller::Caller;
+use crate::api::changes::Changes;
 use crate::api::problem::Problem;
 use crate::api::systems::secrets::{WEBHOOK_SECRET, problem_of_webhook_secret};
 use crate::api::systems::{self, answer::webhook_path};
@@ -78,9 +79,8 @@ pub(super) async fn rotate(
         (made.clone(), Some(made))
     };
     replace(context, &mut system, secret, now, now + TimeDelta::hours(hours))?;
-    let changes = json!({"webhook_secret": "changed"});
-    let detail =
-        json!({"made_here": shown.is_some(), "overlap_hours": hours, "changes": changes}).to_string();
+    let detail = json!({"made_here": shown.is_some(), "overlap_hours": hours});
+    let detail = Changes::default().secret("webhook_secret").beside(detail);
     let mut tx = context.store.begin().await?;
     external_systems::save(&mut tx, &system, None, now).await?;
     systems::audit(&mut tx, context, caller, "system.webhook_secret", &system, Some(&detail)).await?;
