@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use zhilian_sync::simulator::scripted::{Answer, RecordedRequest};
 use zhilian_sync_jobs::enqueue::{PullParameters, Wish};
 use zhilian_sync_jobs::testing::drain;
+use zhilian_sync_store::sync_logs::Run;
 use zhilian_sync_store::testing::noon;
 use zhilian_sync_store::{SyncStatus, sync_cursors};
 
@@ -122,6 +123,23 @@ fn asked(flow: &Flow, since: usize) -> Vec<String> {
     shown.collect()
 }
 
+/// Plays with these shops as the vendor.
+async fn with_shops<F: Future<Output = Flow>>(chain: &Chain, play: impl Fn(Flow) -> F) {
+    let script = chain.clone();
+    with_manifest(MANIFEST, move |request| script.answer(request), play).await;
+}
+
+/// Reads a stretch of the past; the run as it stands then.
+async fn backfill(flow: &Flow, from: &str, to: &str) -> Run {
+    let at = |text: &str| Some(text.parse().unwrap());
+    let parameters = PullParameters { from: at(from), to: at(to), anew: false };
+    let trigger = parameters.trigger();
+    let wish = Wish { trigger, parameters, ..Wish::pull(flow.system.id, "transactions", None) };
+    let id = flow.wish(&wish).await;
+    drain(&flow.ctx).await;
+    flow.run(id).await
+}
+
 async fn stored(flow: &Flow) -> Vec<String> {
     flow.stored().await.into_keys().collect()
 }
@@ -131,28 +149,23 @@ async fn every_shop_is_read_day_by_day_and_page_by_page() {
     let chain = Chain::open(&["B", "A"]);
     chain.sell("A", "2026-01-03", &["a1", "a2", "a3"]);
     chain.sell("B", "2026-01-04", &["b1"]);
-    let script = chain.clone();
-    with_manifest(
-        MANIFEST,
-        move |request| script.answer(request),
-        |flow| async {
-            let run = flow.pull().await;
-            assert_eq!((run.status, run.records_total), (SyncStatus::Success, 4), "{run:?}");
-            let expected = [
-                "shops",
-                "A 2026-01-03 1",
-                "A 2026-01-03 2",
-                "A 2026-01-04 1",
-                "B 2026-01-03 1",
-                "B 2026-01-04 1",
-            ];
-            assert_eq!(asked(&flow, 0), expected);
-            assert_eq!(stored(&flow).await, ["a1", "a2", "a3", "b1"]);
-            let raw: Value = serde_json::from_str(&flow.stored().await["b1"].raw).unwrap();
-            assert_eq!(raw["shop"]["ognno"], "N-B", "a record holds the shop that it was found in");
-            flow
-        },
-    )
+    with_shops(&chain, |flow| async {
+        let run = flow.pull().await;
+        assert_eq!((run.status, run.records_total), (SyncStatus::Success, 4), "{run:?}");
+        let expected = [
+            "shops",
+            "A 2026-01-03 1",
+            "A 2026-01-03 2",
+            "A 2026-01-04 1",
+            "B 2026-01-03 1",
+            "B 2026-01-04 1",
+        ];
+        assert_eq!(asked(&flow, 0), expected);
+        assert_eq!(stored(&flow).await, ["a1", "a2", "a3", "b1"]);
+        let raw: Value = serde_json::from_str(&flow.stored().await["b1"].raw).unwrap();
+        assert_eq!(raw["shop"]["ognno"], "N-B", "a record holds the shop that it was found in");
+        flow
+    })
     .await;
 }
 
@@ -163,29 +176,24 @@ async fn a_pull_goes_on_at_the_page_of_the_day_of_the_shop_where_it_stopped() {
     chain.sell("B", "2026-01-03", &["b1"]);
     chain.sell("B", "2026-01-04", &["b2", "b3", "b4", "b5", "b6"]);
     chain.sell("C", "2026-01-04", &["c1"]);
-    let (told, script) = (chain.clone(), chain);
-    with_manifest(
-        MANIFEST,
-        move |request| script.answer(request),
-        |flow| {
-            let chain = &told;
-            async move {
-                chain.fault_at("B", "2026-01-04", 3);
-                let run = flow.pull().await;
-                assert_eq!((run.status, run.records_total), (SyncStatus::Pending, 6), "{run:?}");
-                let since = flow.vendor.requests().len();
-                // Within the time that a page token may be resumed.
-                flow.advance(TimeDelta::minutes(5));
-                drain(&flow.ctx).await;
-                let run = flow.run(run.id).await;
-                assert_eq!((run.status, run.records_total), (SyncStatus::Success, 8), "{run:?}");
-                let expected = ["shops", "B 2026-01-04 3", "C 2026-01-03 1", "C 2026-01-04 1"];
-                assert_eq!(asked(&flow, since), expected);
-                assert_eq!(stored(&flow).await.len(), 8);
-                flow
-            }
-        },
-    )
+    with_shops(&chain, |flow| {
+        let chain = &chain;
+        async move {
+            chain.fault_at("B", "2026-01-04", 3);
+            let run = flow.pull().await;
+            assert_eq!((run.status, run.records_total), (SyncStatus::Pending, 6), "{run:?}");
+            let since = flow.vendor.requests().len();
+            // Within the time that a page token may be resumed.
+            flow.advance(TimeDelta::minutes(5));
+            drain(&flow.ctx).await;
+            let run = flow.run(run.id).await;
+            assert_eq!((run.status, run.records_total), (SyncStatus::Success, 8), "{run:?}");
+            let expected = ["shops", "B 2026-01-04 3", "C 2026-01-03 1", "C 2026-01-04 1"];
+            assert_eq!(asked(&flow, since), expected);
+            assert_eq!(stored(&flow).await.len(), 8);
+            flow
+        }
+    })
     .await;
 }
 
@@ -195,26 +203,21 @@ async fn a_stale_place_begins_its_day_again_and_counts_it_once() {
     chain.sell("A", "2026-01-03", &["a1"]);
     chain.sell("B", "2026-01-03", &["b1"]);
     chain.sell("B", "2026-01-04", &["b2", "b3", "b4"]);
-    let (told, script) = (chain.clone(), chain);
-    with_manifest(
-        MANIFEST,
-        move |request| script.answer(request),
-        |flow| {
-            let chain = &told;
-            async move {
-                chain.fault_at("B", "2026-01-04", 2);
-                let run = flow.pull().await;
-                assert_eq!((run.status, run.records_total), (SyncStatus::Pending, 4), "{run:?}");
-                let since = flow.vendor.requests().len();
-                flow.advance(TimeDelta::hours(3));
-                drain(&flow.ctx).await;
-                let run = flow.run(run.id).await;
-                assert_eq!((run.status, run.records_total), (SyncStatus::Success, 5), "{run:?}");
-                assert_eq!(asked(&flow, since), ["shops", "B 2026-01-04 1", "B 2026-01-04 2"]);
-                flow
-            }
-        },
-    )
+    with_shops(&chain, |flow| {
+        let chain = &chain;
+        async move {
+            chain.fault_at("B", "2026-01-04", 2);
+            let run = flow.pull().await;
+            assert_eq!((run.status, run.records_total), (SyncStatus::Pending, 4), "{run:?}");
+            let since = flow.vendor.requests().len();
+            flow.advance(TimeDelta::hours(3));
+            drain(&flow.ctx).await;
+            let run = flow.run(run.id).await;
+            assert_eq!((run.status, run.records_total), (SyncStatus::Success, 5), "{run:?}");
+            assert_eq!(asked(&flow, since), ["shops", "B 2026-01-04 1", "B 2026-01-04 2"]);
+            flow
+        }
+    })
     .await;
 }
 
@@ -223,28 +226,23 @@ async fn a_shop_that_vanished_meanwhile_is_passed_over() {
     let chain = Chain::open(&[]);
     chain.sell("A", "2026-01-03", &["a1"]);
     chain.sell("C", "2026-01-03", &["c1"]);
-    let (told, script) = (chain.clone(), chain);
-    with_manifest(
-        MANIFEST,
-        move |request| script.answer(request),
-        |flow| {
-            let chain = &told;
-            async move {
-                chain.shops(&["A", "B", "C"]);
-                chain.fault_at("B", "2026-01-04", 1);
-                let run = flow.pull().await;
-                assert_eq!(run.status, SyncStatus::Pending, "{run:?}");
-                chain.shops(&["A", "C"]);
-                let since = flow.vendor.requests().len();
-                flow.advance(TimeDelta::minutes(5));
-                drain(&flow.ctx).await;
-                let run = flow.run(run.id).await;
-                assert_eq!((run.status, run.records_total), (SyncStatus::Success, 2), "{run:?}");
-                assert_eq!(asked(&flow, since), ["shops", "C 2026-01-03 1", "C 2026-01-04 1"]);
-                flow
-            }
-        },
-    )
+    with_shops(&chain, |flow| {
+        let chain = &chain;
+        async move {
+            chain.shops(&["A", "B", "C"]);
+            chain.fault_at("B", "2026-01-04", 1);
+            let run = flow.pull().await;
+            assert_eq!(run.status, SyncStatus::Pending, "{run:?}");
+            chain.shops(&["A", "C"]);
+            let since = flow.vendor.requests().len();
+            flow.advance(TimeDelta::minutes(5));
+            drain(&flow.ctx).await;
+            let run = flow.run(run.id).await;
+            assert_eq!((run.status, run.records_total), (SyncStatus::Success, 2), "{run:?}");
+            assert_eq!(asked(&flow, since), ["shops", "C 2026-01-03 1", "C 2026-01-04 1"]);
+            flow
+        }
+    })
     .await;
 }
 
@@ -254,39 +252,34 @@ async fn a_new_shop_is_read_from_its_beginning_and_the_others_from_the_day_befor
     // Nobody knows of these until the vendor writes them down late.
     chain.sell("A", "2026-01-03", &["a1"]);
     chain.sell("B", "2026-01-06", &["b1"]);
-    let (told, script) = (chain.clone(), chain);
-    with_manifest(
-        MANIFEST,
-        move |request| script.answer(request),
-        |flow| {
-            let chain = &told;
-            async move {
-                chain.shops(&["A"]);
-                flow.pull().await;
-                let key = |shop| sync_cursors::find(flow.store(), flow.system.id, "transactions", shop);
-                assert!(key("").await.unwrap().is_none(), "a shop has a watermark of its own");
-                assert!(key("A").await.unwrap().unwrap().watermark.unwrap() > noon() - TimeDelta::minutes(1));
-                flow.advance(TimeDelta::days(2));
-                chain.shops(&["A", "B"]);
-                let since = flow.vendor.requests().len();
-                let run = flow.pull().await;
-                assert_eq!(run.status, SyncStatus::Success, "{run:?}");
-                let expected = [
-                    "shops",
-                    // The watermark's day is January 4.
-                    "A 2026-01-03 1",
-                    "A 2026-01-04 1",
-                    "A 2026-01-05 1",
-                    "A 2026-01-06 1",
-                    "B 2026-01-05 1",
-                    "B 2026-01-06 1",
-                ];
-                assert_eq!(asked(&flow, since), expected);
-                assert_eq!(stored(&flow).await, ["a1", "b1"]);
-                flow
-            }
-        },
-    )
+    with_shops(&chain, |flow| {
+        let chain = &chain;
+        async move {
+            chain.shops(&["A"]);
+            flow.pull().await;
+            let key = |shop| sync_cursors::find(flow.store(), flow.system.id, "transactions", shop);
+            assert!(key("").await.unwrap().is_none(), "a shop has a watermark of its own");
+            assert!(key("A").await.unwrap().unwrap().watermark.unwrap() > noon() - TimeDelta::minutes(1));
+            flow.advance(TimeDelta::days(2));
+            chain.shops(&["A", "B"]);
+            let since = flow.vendor.requests().len();
+            let run = flow.pull().await;
+            assert_eq!(run.status, SyncStatus::Success, "{run:?}");
+            let expected = [
+                "shops",
+                // The watermark's day is January 4.
+                "A 2026-01-03 1",
+                "A 2026-01-04 1",
+                "A 2026-01-05 1",
+                "A 2026-01-06 1",
+                "B 2026-01-05 1",
+                "B 2026-01-06 1",
+            ];
+            assert_eq!(asked(&flow, since), expected);
+            assert_eq!(stored(&flow).await, ["a1", "b1"]);
+            flow
+        }
+    })
     .await;
 }
 
@@ -298,23 +291,18 @@ async fn one_shop_with_bad_records_keeps_no_other_from_its_watermark() {
     let bad = (0..12).map(|n| (format!("b{n:02}"), json!("much")));
     chain.0.lock().unwrap().bills.insert(("B".into(), "2026-01-04".into()), bad.collect());
     chain.sell("C", "2026-01-04", &["c1"]);
-    let script = chain.clone();
-    with_manifest(
-        MANIFEST,
-        move |request| script.answer(request),
-        |flow| async {
-            let run = flow.pull_to_its_end().await;
-            assert_eq!(run.error_code.as_deref(), Some("too_many_failures"), "{run:?}");
-            let mut moved = Vec::new();
-            for shop in ["A", "B", "C"] {
-                let cursor = sync_cursors::find(flow.store(), flow.system.id, "transactions", shop).await;
-                moved.push(cursor.unwrap().is_some());
-            }
-            assert_eq!(moved, [true, false, true]);
-            assert_eq!(stored(&flow).await.len(), 31);
-            flow
-        },
-    )
+    with_shops(&chain, |flow| async {
+        let run = flow.pull_to_its_end().await;
+        assert_eq!(run.error_code.as_deref(), Some("too_many_failures"), "{run:?}");
+        let mut moved = Vec::new();
+        for shop in ["A", "B", "C"] {
+            let cursor = sync_cursors::find(flow.store(), flow.system.id, "transactions", shop).await;
+            moved.push(cursor.unwrap().is_some());
+        }
+        assert_eq!(moved, [true, false, true]);
+        assert_eq!(stored(&flow).await.len(), 31);
+        flow
+    })
     .await;
 }
 
@@ -322,28 +310,17 @@ async fn one_shop_with_bad_records_keeps_no_other_from_its_watermark() {
 async fn a_backfill_reads_the_days_it_names_of_every_shop_and_moves_nothing() {
     let chain = Chain::open(&["A", "B"]);
     chain.sell("B", "2025-12-02", &["b1"]);
-    let script = chain.clone();
-    with_manifest(
-        MANIFEST,
-        move |request| script.answer(request),
-        |flow| async {
-            let at = |text: &str| Some(text.parse().unwrap());
-            // From noon to midnight, in Shanghai.
-            let (from, to) = (at("2025-12-01T04:00:00Z"), at("2025-12-02T16:00:00Z"));
-            let parameters = PullParameters { from, to, anew: false };
-            let trigger = parameters.trigger();
-            let wish = Wish { trigger, parameters, ..Wish::pull(flow.system.id, "transactions", None) };
-            let id = flow.wish(&wish).await;
-            drain(&flow.ctx).await;
-            assert_eq!(flow.run(id).await.status, SyncStatus::Success);
-            let expected = ["shops", "A 2025-12-01 1", "A 2025-12-02 1", "B 2025-12-01 1", "B 2025-12-02 1"];
-            assert_eq!(asked(&flow, 0), expected);
-            assert_eq!(stored(&flow).await, ["b1"]);
-            let cursors = sync_cursors::list_of_system(flow.store(), flow.system.id).await.unwrap();
-            assert_eq!(cursors, []);
-            flow
-        },
-    )
+    with_shops(&chain, |flow| async {
+        // From noon to midnight, in Shanghai.
+        let run = backfill(&flow, "2025-12-01T04:00:00Z", "2025-12-02T16:00:00Z").await;
+        assert_eq!(run.status, SyncStatus::Success);
+        let expected = ["shops", "A 2025-12-01 1", "A 2025-12-02 1", "B 2025-12-01 1", "B 2025-12-02 1"];
+        assert_eq!(asked(&flow, 0), expected);
+        assert_eq!(stored(&flow).await, ["b1"]);
+        let cursors = sync_cursors::list_of_system(flow.store(), flow.system.id).await.unwrap();
+        assert_eq!(cursors, []);
+        flow
+    })
     .await;
 }
 
@@ -357,39 +334,23 @@ async fn a_shop_without_an_end_of_pages_is_cut_off_and_many_short_days_are_not()
     }
     let endless: Vec<String> = (0..60).map(|n| format!("5-{n}")).collect();
     chain.sell("A", "2025-12-05", &endless.iter().map(String::as_str).collect::<Vec<_>>());
-    let script = chain.clone();
-    with_manifest(
-        MANIFEST,
-        move |request| script.answer(request),
-        |flow| async {
-            let at = |text: &str| Some(text.parse().unwrap());
-            for (to, ends) in
-                [("2025-12-04T16:00:00Z", None), ("2025-12-05T16:00:00Z", Some("too_many_pages"))]
-            {
-                let parameters = PullParameters { from: at("2025-12-01T00:00:00Z"), to: at(to), anew: false };
-                let trigger = parameters.trigger();
-                let wish = Wish { trigger, parameters, ..Wish::pull(flow.system.id, "transactions", None) };
-                let id = flow.wish(&wish).await;
-                drain(&flow.ctx).await;
-                assert_eq!(flow.run(id).await.error_code.as_deref(), ends, "{to}");
-            }
-            flow
-        },
-    )
+    with_shops(&chain, |flow| async {
+        for (to, ends) in [("2025-12-04T16:00:00Z", None), ("2025-12-05T16:00:00Z", Some("too_many_pages"))] {
+            let run = backfill(&flow, "2025-12-01T00:00:00Z", to).await;
+            assert_eq!(run.error_code.as_deref(), ends, "{to}");
+        }
+        flow
+    })
     .await;
 }
 
 #[tokio::test]
 async fn nothing_to_read_for_is_told_and_not_taken_for_success() {
     let chain = Chain::open(&[]);
-    with_manifest(
-        MANIFEST,
-        move |request| chain.answer(request),
-        |flow| async {
-            let run = flow.pull_to_its_end().await;
-            assert_eq!((run.status, run.error_code.as_deref()), (SyncStatus::Failed, Some("no_partitions")));
-            flow
-        },
-    )
+    with_shops(&chain, |flow| async {
+        let run = flow.pull_to_its_end().await;
+        assert_eq!((run.status, run.error_code.as_deref()), (SyncStatus::Failed, Some("no_partitions")));
+        flow
+    })
     .await;
 }
