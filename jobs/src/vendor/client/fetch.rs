@@ -11,7 +11,7 @@ use super::call::{self, Call};
 use super::{Connection, Page};
 use crate::outcome::JobError;
 
-/// The longest id that is put into an address.
+/// The longest id that is put into an address, kept as a key, or taken from an answer.
 const ID_CHARS_MAX: usize = 255;
 
 impl Connection {
@@ -87,9 +87,11 @@ impl Connection {
 
 /// Whether a record can be asked for with this.
 pub(super) fn is_usable_id(value: &Value) -> bool {
-    template::as_text(value).is_some_and(|text| {
-        !matches!(text.as_str(), "" | "." | "..")
-            && text.chars().nth(ID_CHARS_MAX).is_none()
-            && !text.contains(char::is_control)
-    })
+    // `.` and `..` would lead to another address.
+    template::as_text(value).is_some_and(|text| !matches!(text.as_str(), "." | "..") && is_plain_id(&text))
+}
+
+/// Whether a text can be kept as an id: it is there, not too long, and one line.
+pub(super) fn is_plain_id(text: &str) -> bool {
+    !text.is_empty() && text.chars().nth(ID_CHARS_MAX).is_none() && !text.contains(char::is_control)
 }

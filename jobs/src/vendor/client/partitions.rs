@@ -11,11 +11,10 @@ use super::super::paging::{self, CursorGuard, Turned};
 use super::super::path;
 use super::super::template::{self, Slot, Slots};
 use super::Connection;
+use super::fetch::is_plain_id;
 use super::turning::Turning;
 use crate::outcome::JobError;
 
-/// The longest id of a part: it is a key of `sync_cursors`.
-const KEY_CHARS_MAX: usize = 255;
 /// The most parts of one stream.
 const PARTITIONS_MAX: usize = 10_000;
 
@@ -87,10 +86,7 @@ impl Connection {
                 }
             }
             let key = path::first_present(&each.key, &element).and_then(template::as_text);
-            let usable = key.filter(|key| {
-                let short = key.chars().nth(KEY_CHARS_MAX).is_none();
-                short && !key.is_empty() && !key.contains(char::is_control)
-            });
+            let usable = key.filter(|key| is_plain_id(key));
             let wanted =
                 || format!("one of the list has no id at {} that can be kept", path::shown(&each.key));
             let key = usable.ok_or_else(|| self.bad_partition(stream, &wanted()))?;

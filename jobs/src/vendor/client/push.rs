@@ -8,10 +8,8 @@ use super::super::path;
 use super::super::template::{self, JsonTemplate, Slot, Slots};
 use super::Connection;
 use super::call::Call;
+use super::fetch::is_plain_id;
 use crate::outcome::JobError;
-
-/// The longest id that is put into an address, or taken from an answer.
-const ID_CHARS_MAX: usize = 255;
 
 /// What a vendor answered to a member.
 #[derive(Debug)]
@@ -36,11 +34,8 @@ impl Connection {
         let success = push.success.as_ref().or(self.manifest.envelope.success.as_ref());
         let answer = self.call(&Call::new(&push.request, slots, success)).await?;
         let found = path::first_present(&push.external_id, &answer.body).and_then(template::as_text);
-        let usable = |id: &String| {
-            !id.is_empty() && id.chars().nth(ID_CHARS_MAX).is_none() && !id.contains(char::is_control)
-        };
         // An answer that repeats one of our keys in the place of an id has none.
-        let external_id = found.filter(usable).filter(|id| self.redact(id) == *id);
+        let external_id = found.filter(|id| is_plain_id(id)).filter(|id| self.redact(id) == *id);
         Ok(PushAnswer {
             external_id,
             request_sample: answer.request_sample,
