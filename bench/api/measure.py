@@ -7,14 +7,13 @@ README.md beside this file.
 import argparse
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "webhooks"))
 
-from contenders import Failed, Servers  # noqa: E402
+from contenders import Failed, Servers, existing, free_port, say  # noqa: E402
 from report import machine_facts, table  # noqa: E402
 
 import batches  # noqa: E402
@@ -36,23 +35,6 @@ class Bench:
 
     def service(self, name, redis_number):
         return Service(self.servers, self.scratch, free_port(), self.program, name, redis_number)
-
-
-def existing(path, command):
-    found = Path(path).resolve()
-    if not found.exists():
-        raise Failed(f"no program at `{found}`; expected one there, run: {command}")
-    return found
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def say(text):
-    print(f"==> {text}", file=sys.stderr, flush=True)
 
 
 def text(results):

@@ -7,7 +7,6 @@ README.md beside this file.
 import argparse
 import json
 import os
-import socket
 import statistics
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[1:1] = [str(HERE.parent / "api"), str(HERE.parent / "webhooks")]
 
-from contenders import Failed, Servers  # noqa: E402
+from contenders import Failed, Servers, existing, free_port, say  # noqa: E402
 from report import machine_facts, table  # noqa: E402
 
 import contestants  # noqa: E402
@@ -34,22 +33,10 @@ class Bench:
         self.servers = Servers(os.environ)
         self.scratch = Path(os.environ["BENCH_SCRATCH"])
         self.home = Path(os.environ["BENCH_HOME"])
-        self.program = Path(options.program).resolve()
-        if not self.program.exists():
-            raise Failed(f"no program at `{self.program}`; expected one there, run: cargo build --release")
+        self.program = existing(options.program, "cargo build --release")
 
     def ours(self, name, redis_number):
         return Ours(self.servers, self.scratch, free_port(), self.program, name, redis_number)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def say(text):
-    print(f"==> {text}", file=sys.stderr, flush=True)
 
 
 def speed(bench, vendor):

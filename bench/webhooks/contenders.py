@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +20,24 @@ STOP_SECS = 20
 
 class Failed(Exception):
     """What ends a measurement, in words."""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def existing(path, command):
+    """The program at the path, or the command that makes it."""
+    found = Path(path).resolve()
+    if not found.exists():
+        raise Failed(f"no program at `{found}`; expected one there, run: {command}")
+    return found
+
+
+def say(text):
+    print(f"==> {text}", file=sys.stderr, flush=True)
 
 
 class Servers:

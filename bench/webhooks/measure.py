@@ -10,7 +10,6 @@ import os
 import re
 import resource
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import machine
 import report
-from contenders import HERE, Failed, FastApi, Fastify, Ours, Servers, SingleInserts
+from contenders import HERE, Failed, FastApi, Fastify, Ours, Servers, SingleInserts, existing, free_port, say
 from events import BLOCK, Events
 
 CONNECTIONS = 64
@@ -61,9 +60,7 @@ class Bench:
         only, scratch = self.options.only, self.scratch
         self.age()
         if "zhilian" in only:
-            program = Path(self.options.program).resolve()
-            if not program.exists():
-                raise Failed(f"no program at `{program}`; expected one there, run: cargo build --release")
+            program = existing(self.options.program, "cargo build --release")
             self.ours = Ours(self.servers, scratch, free_port(), program, self.vendor_port, self.secret)
             self.ours.start()
         system_id = self.ours.system_id if self.ours else str(uuid.uuid4())
@@ -351,16 +348,6 @@ def settled(count):
 
 def share(ordered, part):
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def say(words):
-    print(f"==> {words}", file=sys.stderr, flush=True)
 
 
 def parse(arguments):
