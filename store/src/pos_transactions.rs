@@ -23,7 +23,9 @@ use crate::text_enum::{SyncStatus, TransactionType};
 
 mod list;
 
-pub use list::{Filter, PAGE_MAX, Tally, find_by_external_id, get, list, tally};
+pub use list::{
+    ChangedPhones, Filter, PAGE_MAX, Tally, changed_phones, find_by_external_id, get, list, tally,
+};
 
 #[cfg(feature = "testing")]
 pub(crate) use list::STATEMENTS;

@@ -179,6 +179,7 @@ on_both! {
         lists_are_filtered_and_scoped,
         no_list_is_longer_than_a_page,
         a_tally_counts_what_is_not_gone,
+        the_numbers_of_whoever_paid_are_told_once,
     }
     external_records {
         a_record_is_stored_with_all_its_fields,

@@ -25,6 +25,11 @@ const TALLY: &str = "
            CAST(COALESCE(SUM(total), 0) AS BIGINT) AS total
     FROM pos_transactions WHERE system_id = $1 AND deleted_at IS NULL";
 const LIST: &str = "SELECT * FROM pos_transactions WHERE deleted_at IS NULL";
+const CHANGED_PHONES: &str = "
+    SELECT DISTINCT customer_phone FROM pos_transactions
+    WHERE customer_phone IS NOT NULL AND deleted_at IS NULL AND updated_at >= $1 AND updated_at < $2
+      AND customer_phone > $3 AND (store_id = $4 OR $4 IS NULL)
+    ORDER BY customer_phone LIMIT $5";
 
 /// Every fixed statement of this table, by name.
 #[cfg(feature = "testing")]
@@ -33,6 +38,7 @@ pub(crate) const STATEMENTS: &[(&str, &str)] = &[
     ("pos_transactions::FIND_BY_EXTERNAL_ID", FIND_BY_EXTERNAL_ID),
     ("pos_transactions::TALLY", TALLY),
     ("pos_transactions::LIST", LIST),
+    ("pos_transactions::CHANGED_PHONES", CHANGED_PHONES),
 ];
 
 /// The transaction of this id, tombstones included.
@@ -52,6 +58,33 @@ pub async fn find_by_external_id(
         .bind(system)
         .bind(external_id)
         .fetch_optional(ex)
+        .await)?)
+}
+
+/// Whose telephone numbers are asked for: those of the transactions that were stored or changed in a time.
+#[derive(Debug, Clone, Copy)]
+pub struct ChangedPhones<'a> {
+    /// The beginning of the time, by our clock.
+    pub from: DateTime<Utc>,
+    /// Its end, which does not belong to it.
+    pub to: DateTime<Utc>,
+    /// Only those of this store.
+    pub store_id: Option<&'a str>,
+    /// Only numbers after this one, in the database's order of texts; empty for all.
+    pub after: &'a str,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Customers' telephone numbers, each once, in the database's order of texts; tombstones have none.
+pub async fn changed_phones(store: &Store, wanted: &ChangedPhones<'_>) -> Result<Vec<String>, StoreError> {
+    Ok(on_read!(store, |ex| sqlx::query_scalar(CHANGED_PHONES)
+        .bind(wanted.from)
+        .bind(wanted.to)
+        .bind(wanted.after)
+        .bind(wanted.store_id)
+        .bind(i64::from(wanted.limit))
+        .fetch_all(ex)
         .await)?)
 }
 

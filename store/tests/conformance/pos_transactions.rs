@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use zhilian_sync_store::pos_transactions::{
-    Filter, IncomingTransaction, PAGE_MAX, PosTransaction, Tally, find_by_external_id, get, list, tally,
-    upsert_batch, upsert_batch_isolating,
+    ChangedPhones, Filter, IncomingTransaction, PAGE_MAX, PosTransaction, Tally, changed_phones,
+    find_by_external_id, get, list, tally, upsert_batch, upsert_batch_isolating,
 };
 use zhilian_sync_store::record_batches::{Batch, StoreMap, Upserted};
 use zhilian_sync_store::{Store, StoreError, SyncStatus, SystemId, TransactionType};
@@ -447,4 +447,39 @@ pub(crate) async fn a_tally_counts_what_is_not_gone(store: Store) {
     ];
     write(&store, batch(&store, system, 0), page).await;
     assert_eq!(tally(&store, system).await.unwrap(), Tally { count: 2, distinct_ids: 2, total: 29_681 });
+}
+
+pub(crate) async fn the_numbers_of_whoever_paid_are_told_once(store: Store) {
+    let system = system(&store).await;
+    let paid = |id: &str, phone: Option<&str>, shop: &str| IncomingTransaction {
+        customer_phone: phone.map(str::to_owned),
+        shop: Some(shop.to_owned()),
+        ..transaction(id, 1)
+    };
+    let by_shop = [("N1", "S1"), ("N2", "S2")].map(|(no, id)| (no.to_owned(), id.to_owned())).into();
+    let stores = StoreMap { by_shop, default: None };
+    let records = vec![
+        paid("T1", Some("139"), "N1"),
+        paid("T2", Some("138"), "N1"),
+        paid("T3", Some("138"), "N2"),
+        paid("T4", Some("140"), "N2"),
+        paid("T5", None, "N1"),
+        IncomingTransaction { deleted: true, ..paid("T6", Some("141"), "N1") },
+    ];
+    write(&store, Batch { stores: &stores, ..batch(&store, system, 7) }, records).await;
+    let now = store.clock().now();
+    let all = ChangedPhones {
+        from: now,
+        to: now + TimeDelta::milliseconds(1),
+        store_id: None,
+        after: "",
+        limit: 10,
+    };
+    let told = async |wanted: ChangedPhones<'_>| changed_phones(&store, &wanted).await.unwrap();
+    assert_eq!(told(all).await, ["138", "139", "140"]);
+    assert_eq!(told(ChangedPhones { limit: 2, ..all }).await, ["138", "139"]);
+    assert_eq!(told(ChangedPhones { after: "139", ..all }).await, ["140"]);
+    assert_eq!(told(ChangedPhones { store_id: Some("S1"), ..all }).await, ["138", "139"]);
+    assert_eq!(told(ChangedPhones { to: now, ..all }).await, [""; 0], "the end does not belong to it");
+    assert_eq!(told(ChangedPhones { from: all.to, ..all }).await, [""; 0]);
 }
