@@ -14,6 +14,8 @@ mod failures;
 mod harness;
 #[path = "flows/hostile.rs"]
 mod hostile;
+#[path = "flows/lookups.rs"]
+mod lookups;
 #[path = "flows/misbehaviour.rs"]
 mod misbehaviour;
 #[path = "flows/notes.rs"]
@@ -24,3 +26,5 @@ mod parts;
 mod runs;
 #[path = "flows/schedules.rs"]
 mod schedules;
+#[path = "flows/versions.rs"]
+mod versions;

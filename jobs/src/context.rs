@@ -115,6 +115,7 @@ impl Context {
             endpoint: system.api_endpoint.clone(),
             credentials: external_systems::credentials(&self.store, system)?,
             config: system.config.0.clone(),
+            store_id: system.store_id.clone(),
             timezone,
             currency: system.currency,
         })

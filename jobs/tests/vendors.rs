@@ -16,6 +16,8 @@ mod deep;
 mod details;
 #[path = "vendors/handshakes.rs"]
 mod handshakes;
+#[path = "vendors/lookups.rs"]
+mod lookups;
 #[path = "vendors/pages.rs"]
 mod pages;
 #[path = "vendors/recorded.rs"]
@@ -28,6 +30,8 @@ mod request_vectors;
 mod routes;
 #[path = "vendors/server.rs"]
 mod server;
+#[path = "vendors/shapes.rs"]
+mod shapes;
 #[path = "vendors/shipped.rs"]
 mod shipped;
 #[path = "vendors/support.rs"]

@@ -296,10 +296,13 @@ mod tests {
     fn the_embedded_manifests_are_right() {
         let catalog = Catalog::embedded().unwrap_or_else(|errors| panic!("{errors}"));
         let names = [
+            "aoqiwei-crm",
             "aoqiwei-scm",
             "demo-pos",
             "generic-rest",
+            "keruyun",
             "loyverse",
+            "meituan-cater",
             "meituan-waimai",
             "pinzhi",
             "shopify",

@@ -109,10 +109,15 @@ pub fn replay(
         return Err(format!("the answer is no success by the rule `{}`", rule.as_str()));
     }
     let paths = &stream.answer.records;
-    let found = paths.iter().filter_map(|path| path.find(body)).find_map(Value::as_array);
-    let records = match found {
-        Some(records) => records.as_slice(),
-        None if stream.answer.absent_when_empty => &[],
+    let mut found = paths.iter().filter_map(|path| path.find(body));
+    let elements = found.find_map(|found| match found {
+        Value::Array(elements) => Some(elements.clone()),
+        Value::Object(_) if stream.is_looked_up() => Some(vec![found.clone()]),
+        _ => None,
+    });
+    let (records, misshapen) = match elements {
+        Some(elements) => stream.answer.shape.records(elements),
+        None if stream.answer.absent_when_empty || stream.is_looked_up() => (Vec::new(), Vec::new()),
         None => return Err(format!("there is no list at {}", super::path::shown(paths))),
     };
     let config = Value::Object(serde_json::Map::new());
@@ -124,7 +129,10 @@ pub fn replay(
         asked_at,
         optional: Optional::default(),
     };
-    Ok(stream.mapping.map(records, &around))
+    let mut mapped = stream.mapping.map(&records, &around);
+    let failures = misshapen.iter().map(|(record, reason)| stream.mapping.failure(record, reason, &around));
+    mapped.failures.extend(failures);
+    Ok(mapped)
 }
 
 /// What a recorded event means, as the inbox would find out; the outer error is about the recording.

@@ -8,6 +8,7 @@ mod call;
 mod connect;
 mod detail;
 mod fetch;
+mod lookup;
 mod outcome;
 mod partitions;
 mod probe;
@@ -101,6 +102,8 @@ pub struct ConnectionSpec {
     pub credentials: BTreeMap<String, SecretString>,
     /// Its settings.
     pub config: Map<String, Value>,
+    /// The store that it belongs to, if it is one store's alone.
+    pub store_id: Option<String>,
     /// The zone of times without an offset.
     pub timezone: Tz,
     /// The currency of amounts without one.
@@ -118,6 +121,9 @@ pub struct Connection {
     config: Value,
     timezone: Tz,
     currency: Currency,
+    store_id: Option<String>,
+    /// What is looked up instead of the keys in our tables.
+    lookup_keys: Option<Vec<String>>,
     auth: Option<(HeaderName, HeaderValue)>,
     budget_owner: String,
     redactor: Redactor,
@@ -154,8 +160,10 @@ pub struct PageRequest<'a> {
 pub struct Page {
     /// Its records, as the vendor sent them.
     pub records: Vec<Value>,
-    /// Those of them that lack their detail.
+    /// Those of them that cannot be told in full: they lack their detail, or have not the shape of a record.
     pub undetailed: Vec<Undetailed>,
+    /// The greatest version among them, of a stream that is read by versions.
+    pub version: Option<u64>,
     /// The page after it; nothing at the end.
     pub next: Option<PageToken>,
     /// The vendor's own time, from its `Date` header.
@@ -238,6 +246,8 @@ impl Vendors {
             config,
             timezone: spec.timezone,
             currency: spec.currency,
+            store_id: spec.store_id,
+            lookup_keys: None,
             auth,
             budget_owner,
             redactor,
@@ -273,7 +283,10 @@ impl Connection {
 
     /// Asks for one page of a list, and for the details of its records.
     pub async fn fetch_page(&self, stream: &Stream, request: &PageRequest<'_>) -> Result<Page, JobError> {
-        let mut page = self.fetch_list_page(stream, request).await?;
+        let mut page = match &stream.lookup {
+            Some(lookup) => self.look_up(stream, lookup, request).await?,
+            None => self.fetch_list_page(stream, request).await?,
+        };
         self.lay_details(stream, request, &mut page).await?;
         Ok(page)
     }
@@ -293,7 +306,10 @@ impl Connection {
             response_sample,
             ..
         } = answer;
-        let mut records = self.take_records(stream, &mut body)?;
+        let elements = self.take_records(stream, &mut body)?;
+        // What the vendor counts are the elements.
+        let count = elements.len().try_into().unwrap_or(u64::MAX);
+        let (mut records, misshapen) = stream.answer.shape.records(elements);
         partitions::lay_into(stream, request.partition, &mut records);
         if repeats_keys {
             // A row holds no secret in clear, even where the vendor sends it back to us.
@@ -301,17 +317,23 @@ impl Connection {
                 *record = self.keys.json(record);
             }
         }
-        let turned = Turned {
-            body: &body,
-            link: link.as_deref(),
-            url: &url,
-            records: records.len().try_into().unwrap_or(u64::MAX),
-        };
+        let version = stream.greatest_version(&records);
+        let turned = Turned { body: &body, link: link.as_deref(), url: &url, records: count, version };
         let next = paging::next_page(&stream.pagination, request.next, &turned)
             .map_err(|error| JobError { message: self.redact(&error.message), ..error })?;
         let next = next.map(|next| self.without_credentials(stream, next)).transpose()?;
-        let undetailed = Vec::new();
-        Ok(Page { records, undetailed, next, vendor_time, asked_at, request_sample, response_sample })
+        let undetailed =
+            misshapen.into_iter().map(|(record, reason)| Undetailed { record, reason }).collect();
+        Ok(Page {
+            records,
+            undetailed,
+            version,
+            next,
+            vendor_time,
+            asked_at,
+            request_sample,
+            response_sample,
+        })
     }
 
     /// Makes ours of a page's records. Never fails as a whole.

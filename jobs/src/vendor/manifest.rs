@@ -177,6 +177,8 @@ pub(crate) struct FailureRule {
 pub(crate) enum FailureOutcome {
     Retry,
     GiveUp,
+    /// What was asked for does not exist: of a record that is looked up, no mistake.
+    NotFound,
     Unauthorized,
     /// The access token is not good any more: once more with a new one.
     RefreshToken,

@@ -11,6 +11,8 @@ mod mapped;
 mod member;
 mod order;
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde_json::Value;
@@ -27,6 +29,8 @@ pub use self::mapped::{Mapped, RecordFailure};
 use self::member::MemberFields;
 use self::order::OrderFields;
 use super::expression::Expression;
+use super::json;
+use super::path::Path;
 
 /// The data of a record whose mapping declares none.
 const NO_DATA: &str = "{}";
@@ -34,6 +38,8 @@ const NO_DATA: &str = "{}";
 /// How the records of one stream become ours.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    /// Where a record holds JSON that is written as text.
+    json_text: Vec<Path>,
     /// Records for which it does not hold are skipped.
     when: Option<Expression>,
     fields: Fields,
@@ -109,6 +115,8 @@ impl Mapping {
     pub(crate) fn map(&self, records: &[Value], around: &Surroundings<'_>) -> Mapped {
         let mut mapped = Mapped::default();
         for record in records {
+            let record = self.opened(record);
+            let record = record.as_ref();
             if let Err((external_id, reason)) = self.map_one(record, around, &mut mapped) {
                 let raw = record.to_string();
                 let external_id = external_id.unwrap_or_else(|| hash_id(&raw));
@@ -118,6 +126,21 @@ impl Mapping {
             }
         }
         mapped
+    }
+
+    /// The record with its JSON texts as what they say; a text that is none stays as it is.
+    fn opened<'v>(&self, record: &'v Value) -> Cow<'v, Value> {
+        let mut opened = Cow::Borrowed(record);
+        for path in &self.json_text {
+            // A text may lie in what another text held.
+            let Some(Value::String(text)) = path.find(&opened) else { continue };
+            if let Ok(inner @ (Value::Object(_) | Value::Array(_))) = json::read(text)
+                && let Some(place) = path.find_mut(opened.to_mut())
+            {
+                *place = inner;
+            }
+        }
+        opened
     }
 
     /// A record that failed before it could be mapped.
@@ -178,6 +201,8 @@ impl Mapping {
     pub(crate) fn tombstones(&self, records: &[Value], around: &Surroundings<'_>) -> Option<Mapped> {
         let mut mapped = Mapped::default();
         for record in records {
+            let record = self.opened(record);
+            let record = record.as_ref();
             let scope = record.is_object().then(|| around.scope(record))?;
             let id = self.id(scope).ok()?;
             match &self.fields {

@@ -27,6 +27,8 @@ pub enum PageToken {
     Cursor(String),
     /// By the vendor's own address of it.
     Link(String),
+    /// By the greatest version before it.
+    Version(u64),
 }
 
 /// What a page said about the next one.
@@ -38,6 +40,8 @@ pub(crate) struct Turned<'a> {
     pub(crate) url: &'a Url,
     /// How many records the page had.
     pub(crate) records: u64,
+    /// The greatest version among them.
+    pub(crate) version: Option<u64>,
 }
 
 /// The token of the page after this one; nothing where the list ends.
@@ -72,6 +76,18 @@ pub(crate) fn next_page(
             let found = path::first_present(&pagination.cursor, turned.body).filter(|_| more);
             found.and_then(template::as_text).filter(|text| !text.is_empty()).map(PageToken::Cursor)
         }
+        // Without a size only a page that brings nothing newer is known to be the last.
+        PagingStyle::Version => {
+            let before = match current {
+                Some(PageToken::Version(version)) => *version,
+                _ => pagination.first_version,
+            };
+            let more = match pagination.size {
+                Some(_) => full_page(pagination, turned.records),
+                None => turned.version.is_some_and(|version| version > before),
+            };
+            turned.version.filter(|_| more).map(PageToken::Version)
+        }
         PagingStyle::Link => match turned.link.and_then(next_link) {
             Some(target) => Some(PageToken::Link(pinned(&target, turned.url)?.into())),
             None => None,
@@ -99,6 +115,7 @@ pub(crate) fn fits(pagination: &Pagination, token: &PageToken) -> bool {
             | (PagingStyle::Offset, PageToken::Offset(_))
             | (PagingStyle::Cursor, PageToken::Cursor(_))
             | (PagingStyle::Link, PageToken::Link(_))
+            | (PagingStyle::Version, PageToken::Version(_))
     )
 }
 
@@ -247,6 +264,7 @@ fn fingerprint(token: &PageToken) -> String {
         PageToken::Offset(offset) => format!("offset {offset}"),
         PageToken::Cursor(text) => format!("cursor {text}"),
         PageToken::Link(text) => format!("link {text}"),
+        PageToken::Version(version) => format!("version {version}"),
     };
     hex::encode(&Sha256::digest(text.as_bytes())[..16])
 }
@@ -275,7 +293,8 @@ mod tests {
         records: u64,
     ) -> Option<PageToken> {
         let url = "https://a.example/list?page=1".parse().unwrap();
-        next_page(pagination, current, &Turned { body, link: None, url: &url, records }).unwrap()
+        next_page(pagination, current, &Turned { body, link: None, url: &url, records, version: None })
+            .unwrap()
     }
 
     #[test]
@@ -325,7 +344,11 @@ mod tests {
         let style = pagination("style='link'");
         let url: Url = "https://a.example/v1/orders?limit=2".parse().unwrap();
         let turn = |link: &str| {
-            next_page(&style, None, &Turned { body: &json!([]), link: Some(link), url: &url, records: 2 })
+            next_page(
+                &style,
+                None,
+                &Turned { body: &json!([]), link: Some(link), url: &url, records: 2, version: None },
+            )
         };
         for (header, next) in [
             (

@@ -62,6 +62,23 @@ impl Path {
         })
     }
 
+    /// Every value that the way leads to, where a step called `*` takes all elements of a list.
+    pub(crate) fn find_all<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
+        let mut found = vec![value];
+        for segment in &self.segments {
+            let below = found.into_iter().flat_map(|value| match value {
+                Value::Array(elements) if segment.key == "*" => elements.iter().collect(),
+                Value::Array(elements) => {
+                    elements.get(segment.index.unwrap_or(usize::MAX)).into_iter().collect()
+                }
+                Value::Object(members) => members.get(&segment.key).into_iter().collect::<Vec<_>>(),
+                _ => Vec::new(),
+            });
+            found = below.collect();
+        }
+        found
+    }
+
     /// How many steps the way has.
     pub(crate) fn len(&self) -> usize {
         self.segments.len()

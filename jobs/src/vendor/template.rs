@@ -39,6 +39,8 @@ pub(crate) enum Slot {
     PageOffset,
     /// The vendor's token for the page.
     PageCursor,
+    /// The greatest version that was read before the page.
+    PageVersion,
     /// A setting of the system.
     Config(String),
     /// A credential of the system.
@@ -49,6 +51,8 @@ pub(crate) enum Slot {
     Event(Path),
     /// A place in the part of the stream that is read.
     Partition(Path),
+    /// The key of the record that is looked up.
+    LookupKey,
     /// A place in the record whose detail is asked for.
     Record(Path),
     /// That place in each of several records, as a list.
@@ -96,7 +100,7 @@ impl SigningPart {
 
 /// The names that may stand in braces, for error texts.
 const KNOWN: &str = "`window.from`, `window.to`, `window.day`, `page.size`, `page.number`, `page.offset`, \
-                     `page.cursor`, `config.<key>`, `credential.<name>`, `event.<path>`, `member.<name>`, `partition.<path>`, \
+                     `page.cursor`, `page.version`, `config.<key>`, `credential.<name>`, `event.<path>`, `lookup.key`, `member.<name>`, `partition.<path>`, \
                      `record.<path>`, `records.<path>`, `request.time`, `token`; in `[signing]` `pairs`, `url`, `path`, `method`, `body`, `signature` too";
 
 /// What the placeholders of one call stand for.
@@ -109,11 +113,13 @@ pub(crate) struct Slots<'a> {
     pub(crate) page_number: Option<u64>,
     pub(crate) page_offset: Option<u64>,
     pub(crate) page_cursor: Option<&'a str>,
+    pub(crate) page_version: Option<u64>,
     pub(crate) config: Option<&'a Map<String, Value>>,
     pub(crate) credentials: Option<&'a BTreeMap<String, SecretString>>,
     pub(crate) event: Option<&'a Value>,
     pub(crate) member: Option<&'a Value>,
     pub(crate) partition: Option<&'a Value>,
+    pub(crate) lookup_key: Option<&'a str>,
     pub(crate) record: Option<&'a Value>,
     pub(crate) records: Option<&'a [Value]>,
     pub(crate) request_time: Option<Value>,
@@ -156,6 +162,7 @@ impl Slots<'_> {
             Slot::PageNumber => self.page_number.map(Value::from),
             Slot::PageOffset => self.page_offset.map(Value::from),
             Slot::PageCursor => self.page_cursor.map(Value::from),
+            Slot::PageVersion => self.page_version.map(Value::from),
             Slot::Config(key) => self.config?.get(key).filter(|value| !value.is_null()).cloned(),
             Slot::Credential(name) => {
                 self.credentials?.get(name).map(|secret| Value::from(secret.expose_secret()))
@@ -167,6 +174,7 @@ impl Slots<'_> {
                 Some(self.records?.iter().filter_map(|record| path.find(record)).cloned().collect())
             }
             Slot::Partition(path) => path.find(self.partition?).filter(|value| !value.is_null()).cloned(),
+            Slot::LookupKey => self.lookup_key.map(Value::from),
             Slot::RequestTime => self.request_time.clone(),
             Slot::Token => self.token.map(|secret| Value::from(secret.expose_secret())),
             Slot::RefreshToken => self.refresh_token.map(|secret| Value::from(secret.expose_secret())),
@@ -337,6 +345,8 @@ fn parse_slot(name: &str) -> Result<Slot, String> {
         "page.number" => Slot::PageNumber,
         "page.offset" => Slot::PageOffset,
         "page.cursor" => Slot::PageCursor,
+        "page.version" => Slot::PageVersion,
+        "lookup.key" => Slot::LookupKey,
         "request.time" => Slot::RequestTime,
         "token" => Slot::Token,
         "refresh_token" => Slot::RefreshToken,

@@ -120,6 +120,7 @@ fn signature(vendors: &Vendors, vector: &Vector) -> Result<Option<String>, Strin
             .map(|(name, secret)| (name.clone(), SecretString::from(secret.as_str())))
             .collect(),
         config: through.config.clone(),
+        store_id: None,
         timezone: ZONE,
         currency: Currency::CNY,
     });

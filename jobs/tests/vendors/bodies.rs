@@ -111,3 +111,28 @@ async fn the_time_is_the_same_everywhere_and_a_page_link_gets_a_new_one() {
     assert_eq!(named("key"), [KEY]);
     assert_eq!(named("sign").iter().map(String::len).collect::<Vec<_>>(), [40]);
 }
+
+#[tokio::test]
+async fn a_form_may_be_sent_part_by_part() {
+    let keys = format!(
+        "request.method='POST'\nrequest.path='/x'\nrequest.body_as='multipart'\n\
+         pagination={{style='page', page_param='no'}}\n\
+         [streams.list.request.body]\nbiz={{ a='{{config.big}}' }}\nkey='{{credential.api_key}}'\n'a\"b'='宫保\\r\\n--x'\n{SETTINGS}"
+    );
+    let (asked, sample) = arrives(&keys.replace("\\r\\n", " "), &json!({"big": 1})).await;
+    let headers = asked.headers.to_lowercase();
+    let boundary = headers.split("boundary=").nth(1).unwrap().lines().next().unwrap().trim().to_owned();
+    let part = |name: &str, text: &str| {
+        format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+    };
+    let parts = [
+        part("a%22b", "宫保 --x"),
+        part("biz", r#"{"a":1}"#),
+        part("key", KEY),
+        part("no", "1"),
+        format!("--{boundary}--\r\n"),
+    ];
+    assert_eq!(asked.body, parts.concat());
+    assert!(sample.contains(r#""key":"***""#), "{sample}");
+    assert_no_secret(&sample);
+}

@@ -1,6 +1,7 @@
 //! A connection to the vendor on loopback.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -9,7 +10,8 @@ use tempfile::TempDir;
 use zhilian_sync_jobs::JobError;
 use zhilian_sync_jobs::settings::VendorSettings;
 use zhilian_sync_jobs::vendor::{
-    Connection, ConnectionSpec, CursorGuard, Page, PageRequest, Partition, Stream, Vendors, Window,
+    Connection, ConnectionSpec, CursorGuard, Manifest, Page, PageRequest, Partition, Stream, Vendors, Window,
+    check_file,
 };
 use zhilian_sync_store::testing::{TestStore, noon, refuse_filled, sqlite, texts};
 use zhilian_sync_store::{Clock, Currency, Store, SystemId};
@@ -88,6 +90,7 @@ impl Bench {
             endpoint: Some(endpoint.to_owned()),
             credentials: BTreeMap::from([("api_key".to_owned(), SecretString::from(KEY))]),
             config,
+            store_id: None,
             timezone: chrono_tz::Asia::Shanghai,
             currency: Currency::CNY,
         }
@@ -170,4 +173,12 @@ pub(crate) fn manifest(rest: &str) -> String {
          [streams.list]\ntarget = 'external_records'\nmapping.fields.external_id = 'id'\n\
          {rest}"
     )
+}
+
+/// The manifest `test` of this text, or all that is wrong with it.
+pub(crate) fn read(text: &str) -> Result<Arc<Manifest>, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("test.toml");
+    std::fs::write(&file, text).unwrap();
+    check_file(&file, None).map(|report| report.manifest).map_err(|errors| errors.to_string())
 }

@@ -54,6 +54,9 @@ pub(in crate::cli) struct TryArgs {
     /// The currency of amounts without one
     #[arg(long, value_name = "CODE", default_value = "CNY")]
     currency: Currency,
+    /// What is looked up, where records are asked for by their keys; may be given more than once
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
     /// How many records are shown
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     limit: usize,
@@ -101,10 +104,22 @@ async fn attempt(args: &TryArgs, settings: &Settings, store: &Store) -> anyhow::
         endpoint: args.endpoint.clone(),
         credentials: credentials(args.credentials.as_deref(), &manifest)?,
         config,
+        store_id: None,
         timezone: args.timezone,
         currency: args.currency,
     });
-    let connection = connection?.watched(|request| println!("{}", shown_request(request)));
+    let mut connection = connection?.watched(|request| println!("{}", shown_request(request)));
+    ensure!(
+        stream.is_looked_up() != args.keys.is_empty(),
+        if stream.is_looked_up() {
+            "the records of this stream are asked for one by one; name some with `--key`"
+        } else {
+            "`--key` belongs to a stream whose records are looked up, and this one is a list; leave it out"
+        }
+    );
+    if stream.is_looked_up() {
+        connection = connection.with_lookup_keys(args.keys.clone());
+    }
     // Of a stream that is read in parts and days the first part and the newest day.
     let partitions = connection.partitions(stream).await?;
     let partition = partitions.first().context("the stream has no parts")?;
@@ -199,6 +214,7 @@ fn shown_next(next: Option<&PageToken>) -> String {
         None => "next page: none, this is the last".to_owned(),
         Some(PageToken::Page(number)) => format!("next page: number {number}"),
         Some(PageToken::Offset(offset)) => format!("next page: after {offset} records"),
+        Some(PageToken::Version(version)) => format!("next page: after version {version}"),
         Some(PageToken::Cursor(cursor)) => format!("next page: cursor `{cursor}`"),
         Some(PageToken::Link(link)) => format!("next page: {link}"),
     }

@@ -27,6 +27,9 @@ pub(super) struct Position {
     pub(super) read_until: Option<DateTime<Utc>>,
     /// Whether a record was seen that was changed while the window before was read.
     pub(super) shifted: bool,
+    /// The greatest version that was read, of a stream that is read by versions: where the next pull begins.
+    #[serde(default)]
+    pub(super) version: Option<u64>,
     /// The next page; `None` is the first.
     pub(super) next: Option<PageToken>,
     /// Every page of the part is stored.
@@ -70,7 +73,8 @@ impl Position {
             vendor_to: None,
             read_until: None,
             shifted: false,
-            next: None,
+            version: reading.version,
+            next: reading.version.map(PageToken::Version),
             done: false,
             pages: 0,
             guard: CursorGuard::new(reading.pages_max),
@@ -99,7 +103,9 @@ impl Position {
     /// Whether the token of its page may still be used, and the manifest still reads days where it did.
     pub(super) fn is_fresh(&self, now: DateTime<Utc>, stream: &Stream) -> bool {
         let ttl = TimeDelta::from_std(stream.position_ttl).unwrap_or(TimeDelta::MAX);
-        self.done || self.day.is_some() == stream.is_read_by_days() && self.fetched_at + ttl > now
+        // A version is the vendor's own count, which does not go stale.
+        let lasts = matches!(self.next, Some(PageToken::Version(_))) && stream.is_read_by_versions();
+        self.done || lasts || self.day.is_some() == stream.is_read_by_days() && self.fetched_at + ttl > now
     }
 
     /// The first page again, and the counts as they were before it: of the day, where there are days, else
@@ -130,6 +136,7 @@ impl Position {
             self.vendor_to = Some(self.to.min(by_vendor));
         }
         self.pages += 1;
+        self.version = self.version.max(page.version);
         self.fetched_at = page.asked_at;
         self.read_until = Some(page.vendor_time.unwrap_or(page.asked_at) + lag + super::watermark::SLACK);
     }

@@ -79,6 +79,8 @@ enum Mark {
     Suspect(Suspect),
     /// The coming window reads a suspect again, for the so-manieth time.
     Confirming { rounds: u32 },
+    /// The greatest version that was read, of a stream that is read by versions.
+    Version(u64),
 }
 
 /// The window of one pull, and what is known about the one before.
@@ -89,6 +91,8 @@ pub(super) struct Reading {
     partition: String,
     pub(super) window: Window,
     pub(super) suspect: Option<Suspect>,
+    /// The greatest version that was read before, of a stream that is read by versions.
+    pub(super) version: Option<u64>,
     rounds: u32,
     backfill: bool,
     /// Whether its pages may shift unseen.
@@ -116,11 +120,20 @@ impl Reading {
             partition: partition.key.clone(),
             window: Window { from: None, to },
             suspect: None,
+            version: None,
             rounds: 0,
             backfill: parameters.is_backfill(),
             numbered_pages: stream.has_numbered_pages() && !stream.is_read_by_days(),
             pages_max: ctx.vendors.pages_max(stream),
         };
+        if reading.backfill && stream.is_read_by_versions() {
+            let message = format!(
+                "`{}` is read from change to change and has no times; start the run without `from` and `to`, or with \
+                 `everything`",
+                stream.name
+            );
+            return Err(JobError::give_up("no_window", message));
+        }
         // What its first window would have been, so everything that it can ever have read.
         let beginning = system.created_at - delta(stream.first_window);
         if reading.backfill {
@@ -146,6 +159,9 @@ impl Reading {
         match cursor.and_then(|cursor| cursor.value).and_then(|text| serde_json::from_str(&text).ok()) {
             Some(Mark::Suspect(suspect)) => reading.suspect = Some(suspect),
             Some(Mark::Confirming { rounds }) => reading.rounds = rounds,
+            Some(Mark::Version(version)) => {
+                reading.version = Some(version).filter(|_| stream.is_read_by_versions())
+            }
             None => {}
         }
         Ok(reading)
@@ -194,7 +210,10 @@ impl Reading {
                 tracing::info!(from = ?suspect.from, "a record was changed while a long window was read; reading it again");
                 (suspect.from, Some(Mark::Confirming { rounds: suspect.rounds + 1 }))
             }
-            _ => (Some(end), self.suspects(position, end).map(Mark::Suspect)),
+            _ => {
+                let version = position.version.map(Mark::Version);
+                (Some(end), version.or_else(|| self.suspects(position, end).map(Mark::Suspect)))
+            }
         };
         if shown.is_some() && watermark == Some(end) {
             tracing::warn!(

@@ -7,6 +7,7 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
 use super::super::manifest::Request;
@@ -31,9 +32,16 @@ pub(super) struct Draft {
 /// A body before it is bytes.
 pub(super) enum Body {
     Json(Value),
-    /// Its members, an object.
-    Form(Value),
+    /// Its members, an object, and how they are written.
+    Form(Value, FormKind),
     Text(String),
+}
+
+/// How the members of a form are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FormKind {
+    UrlEncoded,
+    Multipart,
 }
 
 impl Connection {
@@ -217,14 +225,15 @@ impl Draft {
 
     /// Whether a parameter of that name is there already.
     fn has(&self, name: &str) -> bool {
-        self.has_query(name) || matches!(&self.body, Some(Body::Form(members)) if members.get(name).is_some())
+        self.has_query(name)
+            || matches!(&self.body, Some(Body::Form(members, _)) if members.get(name).is_some())
     }
 
     /// Sets a parameter; one of its name that is there is replaced.
     fn set(&mut self, place: &Place, value: impl Into<Value>) {
         let value = value.into();
         match (place, &mut self.body) {
-            (Place::Parameter(name) | Place::Body(name), Some(Body::Form(members)))
+            (Place::Parameter(name) | Place::Body(name), Some(Body::Form(members, _)))
             | (Place::Body(name), Some(Body::Json(members))) => {
                 if let Value::Object(members) = members {
                     members.insert(name.clone(), value);
@@ -254,10 +263,12 @@ impl Draft {
                     collected.extend(pairs.map(|(name, value)| (name, Value::from(value))));
                     continue;
                 }
-                (Source::Form, Some(Body::Form(members))) | (Source::Json, Some(Body::Json(members))) => {
+                (Source::Form, Some(Body::Form(members, _))) | (Source::Json, Some(Body::Json(members))) => {
                     Some(members)
                 }
-                (Source::Inside(path), Some(Body::Form(members) | Body::Json(members))) => path.find(members),
+                (Source::Inside(path), Some(Body::Form(members, _) | Body::Json(members))) => {
+                    path.find(members)
+                }
                 _ => None,
             };
             let members = members.and_then(Value::as_object).into_iter().flatten();
@@ -272,9 +283,10 @@ impl Body {
     pub(super) fn text(&self) -> String {
         match self {
             Self::Json(value) => value.to_string(),
-            Self::Form(members) => {
+            Self::Form(members, FormKind::UrlEncoded) => {
                 form_urlencoded::Serializer::new(String::new()).extend_pairs(form_members(members)).finish()
             }
+            Self::Form(members, FormKind::Multipart) => multipart(members, &boundary(members)),
             Self::Text(text) => text.clone(),
         }
     }
@@ -283,7 +295,12 @@ impl Body {
     pub(super) fn content_type(&self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Json(_) => "application/json",
-            Self::Form(_) => "application/x-www-form-urlencoded",
+            Self::Form(_, FormKind::UrlEncoded) => "application/x-www-form-urlencoded",
+            Self::Form(members, FormKind::Multipart) => {
+                let kind = format!("multipart/form-data; boundary={}", boundary(members));
+                return HeaderValue::from_str(&kind)
+                    .unwrap_or(HeaderValue::from_static("multipart/form-data"));
+            }
             Self::Text(_) => "text/plain; charset=utf-8",
         })
     }
@@ -292,7 +309,7 @@ impl Body {
     pub(super) fn shown(&self) -> Value {
         match self {
             Self::Json(value) => value.clone(),
-            Self::Form(members) => Value::Object(
+            Self::Form(members, _) => Value::Object(
                 form_members(members).map(|(name, text)| (name.clone(), Value::from(text))).collect(),
             ),
             Self::Text(text) => Value::from(text.as_str()),
@@ -305,7 +322,10 @@ fn body(request: &Request, slots: &Slots<'_>) -> Option<Body> {
     let filled = request.body.as_ref().map(|body| body.json(slots));
     let object = |filled: Option<Value>| filled.filter(Value::is_object).unwrap_or_else(|| Map::new().into());
     match request.body_as {
-        BodyAs::Form if request.is_form() => Some(Body::Form(object(filled.flatten()))),
+        BodyAs::Form if request.is_form() => Some(Body::Form(object(filled.flatten()), FormKind::UrlEncoded)),
+        BodyAs::Multipart if request.is_form() => {
+            Some(Body::Form(object(filled.flatten()), FormKind::Multipart))
+        }
         BodyAs::Text => {
             filled.map(|text| Body::Text(text.as_ref().and_then(template::as_text).unwrap_or_default()))
         }
@@ -318,6 +338,23 @@ fn body(request: &Request, slots: &Slots<'_>) -> Option<Body> {
 fn form_members(members: &Value) -> impl Iterator<Item = (&String, String)> {
     let members = members.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     members.map(|(name, value)| (name, signing::value_text(value)))
+}
+
+/// Each member as a part (RFC 7578). Names are written as browsers do, who encode quotes and line ends.
+fn multipart(members: &Value, boundary: &str) -> String {
+    let mut body = String::new();
+    for (name, text) in form_members(members) {
+        let name = name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A");
+        body.extend(["--", boundary, "\r\nContent-Disposition: form-data; name=\"", &name, "\"\r\n\r\n"]);
+        body.extend([text.as_str(), "\r\n"]);
+    }
+    body.extend(["--", boundary, "--\r\n"]);
+    body
+}
+
+/// A line that no member holds: it would have to hold its own hash.
+fn boundary(members: &Value) -> String {
+    format!("zhilian-{}", hex::encode(&Sha256::digest(members.to_string().as_bytes())[..16]))
 }
 
 /// User and password as OAuth 2 writes them: each encoded as in a form, then both in base64 (RFC 6749, 2.3.1).

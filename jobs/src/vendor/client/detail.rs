@@ -12,13 +12,12 @@ use super::super::manifest::stream::detail::{Batch, Detail};
 use super::super::template::{self, Slot, Slots};
 use super::call::{self, Call};
 use super::fetch::is_usable_id;
+use super::outcome::speaks_of_one_record;
 use super::{Connection, Page, PageRequest};
-use crate::outcome::{Action, JobError};
+use crate::outcome::JobError;
 
-/// How many details are asked for at the same time.
-const AT_ONCE: usize = 4;
-/// What speaks of one record alone, however often it is asked for.
-const OF_THE_RECORD: [&str; 4] = ["vendor_not_found", "vendor_refused", "vendor_error", "record_missing"];
+/// How many calls for single records are under way at the same time.
+pub(super) const AT_ONCE: usize = 4;
 
 /// A record that cannot be told in full.
 #[derive(Debug, Clone)]
@@ -72,7 +71,7 @@ impl Connection {
         }
         let details = match self.ask(detail, request, &records).await {
             Ok(details) => details,
-            Err(error) if error.action == Action::GiveUp && OF_THE_RECORD.contains(&error.code) => {
+            Err(error) if speaks_of_one_record(&error) => {
                 let reason = format!("its detail cannot be read: {}", error.message);
                 let failed = |record| Err(Undetailed { record, reason: reason.clone() });
                 told.extend(records.into_iter().map(failed));

@@ -42,6 +42,7 @@ impl Connection {
         Ok(Page {
             records,
             undetailed: Vec::new(),
+            version: None,
             next: None,
             vendor_time,
             asked_at,

@@ -26,6 +26,10 @@ use crate::outcome::{Action, JobError};
 
 /// The access token is not good any more, or never was: worth another one, once.
 pub(super) const TOKEN_REFUSED: &str = "token_refused";
+/// What was asked for does not exist.
+pub(super) const NOT_FOUND: &str = "vendor_not_found";
+/// What speaks of one record alone, however often it is asked for.
+const OF_ONE_RECORD: [&str; 4] = [NOT_FOUND, "vendor_refused", "vendor_error", "record_missing"];
 /// How much of a vendor's own words an error repeats.
 const WORDS_CHARS_MAX: usize = 200;
 
@@ -146,7 +150,7 @@ impl Connection {
                 let default = format!(
                     "{title} knows nothing at {at} (404): check `api_endpoint` and the paths in the settings"
                 );
-                JobError::give_up("vendor_not_found", own(&messages.not_found, default) + &words)
+                JobError::give_up(NOT_FOUND, own(&messages.not_found, default) + &words)
             }
             429 => {
                 let message = format!("{title} asks for fewer calls (429){words}");
@@ -225,6 +229,7 @@ impl Connection {
         Some(match rule.outcome {
             FailureOutcome::Retry => JobError::retry("vendor_error", message),
             FailureOutcome::GiveUp => JobError::give_up("vendor_error", message),
+            FailureOutcome::NotFound => JobError::give_up(NOT_FOUND, message),
             FailureOutcome::Unauthorized => JobError::unauthorized("unauthorized", message),
             FailureOutcome::RefreshToken => JobError::unauthorized("token_refused", message),
         })
@@ -247,6 +252,11 @@ impl Connection {
             None => format!(" (the vendor says: {words})"),
         }
     }
+}
+
+/// Whether an error of a call for one record says something of that record alone.
+pub(super) fn speaks_of_one_record(error: &JobError) -> bool {
+    error.action == Action::GiveUp && OF_ONE_RECORD.contains(&error.code)
 }
 
 /// The first cause of that type.

@@ -125,6 +125,7 @@ impl Connection {
                 link: answer.link.as_deref(),
                 url: &answer.url,
                 records: records.len().try_into().unwrap_or(u64::MAX),
+                version: None,
             };
             next = paging::next_page(&list.pagination, next.as_ref(), &turned)
                 .map_err(|error| JobError { message: self.redact(&error.message), ..error })?;

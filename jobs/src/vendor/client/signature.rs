@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use url::form_urlencoded;
+use serde_json::Value;
 
 use super::super::manifest::Stream;
 use super::super::template::{self, Slots};
@@ -65,9 +65,9 @@ impl Draft {
                 self.url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
             }
             ("header", _) => Some(self.headers.get(name)?.to_str().ok()?.to_owned()),
-            ("form" | "body", Some(body @ Body::Form(_))) => form_urlencoded::parse(body.text().as_bytes())
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.into_owned()),
+            ("form" | "body", Some(body @ Body::Form(..))) => {
+                body.shown().get(name).and_then(Value::as_str).map(str::to_owned)
+            }
             ("body", Some(Body::Json(members))) => members.get(name).and_then(template::as_text),
             _ => None,
         }

@@ -26,6 +26,7 @@ impl<'a> Turning<'a> {
         let mut slots = Slots {
             page_size: pagination.size,
             page_number: (pagination.style == PagingStyle::Page).then_some(pagination.first_page),
+            page_version: (pagination.style == PagingStyle::Version).then_some(pagination.first_version),
             page_offset: (pagination.style == PagingStyle::Offset).then_some(0),
             ..Slots::default()
         };
@@ -33,6 +34,7 @@ impl<'a> Turning<'a> {
             Some(PageToken::Page(number)) => slots.page_number = Some(*number),
             Some(PageToken::Offset(offset)) => slots.page_offset = Some(*offset),
             Some(PageToken::Cursor(cursor)) => slots.page_cursor = Some(cursor),
+            Some(PageToken::Version(version)) => slots.page_version = Some(*version),
             Some(PageToken::Link(_)) | None => {}
         }
         slots
@@ -71,6 +73,7 @@ impl Connection {
             (pagination.page_param.as_ref(), number(slots.page_number)),
             (pagination.offset_param.as_ref(), number(slots.page_offset)),
             (pagination.cursor_param.as_ref(), slots.page_cursor.map(Value::from)),
+            (pagination.version_param.as_ref(), number(slots.page_version)),
         ];
         call.parameters = named(parameters).collect();
         Ok(call)

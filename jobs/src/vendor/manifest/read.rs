@@ -235,6 +235,7 @@ fn read_failures(root: &Section<'_>, problems: &Problems) -> Vec<FailureRule> {
     let outcomes = [
         ("retry", FailureOutcome::Retry),
         ("give_up", FailureOutcome::GiveUp),
+        ("not_found", FailureOutcome::NotFound),
         ("unauthorized", FailureOutcome::Unauthorized),
         ("refresh_token", FailureOutcome::RefreshToken),
     ];

@@ -90,6 +90,10 @@ fn misplaced(manifest: &Manifest, key: &str, slot: &Slot) -> Option<String> {
             "`{{partition.{}}}` has a value only in the request of a stream with `[streams.<name>.for_each]`",
             path.as_str()
         )),
+        Slot::LookupKey if !is_looked_up(manifest, key) => Some(
+            "`{lookup.key}` has a value only in the request of a stream with `[streams.<name>.lookup]`"
+                .to_owned(),
+        ),
         Slot::Record(path) | Slot::Records(path) if last != Some("detail") => Some(format!(
             "`{{record.{}}}` has a value only in the call for the detail of a record, `[streams.<name>.detail]`",
             path.as_str()
@@ -105,6 +109,12 @@ fn is_read_for_each(manifest: &Manifest, key: &str) -> bool {
         let name = &stream.name;
         key == format!("streams.{name}.request") || key == format!("streams.{name}.detail")
     })
+}
+
+/// Whether the call at this key is made for one record by its key.
+fn is_looked_up(manifest: &Manifest, key: &str) -> bool {
+    let mut looked_up = manifest.streams.iter().filter(|stream| stream.lookup.is_some());
+    looked_up.any(|stream| key == format!("streams.{}.request", stream.name))
 }
 
 /// The slots of what every request has: headers and authentication, with where they stand.

@@ -2,8 +2,10 @@
 //! what becomes of them. Part of the manifest; `paging.rs`, `client.rs` and `mapping.rs` act on it.
 
 pub(in crate::vendor) mod detail;
+pub(in crate::vendor) mod lookup;
 pub(in crate::vendor) mod partitions;
 pub(in crate::vendor) mod read;
+pub(in crate::vendor) mod shape;
 pub(crate) mod unknown;
 pub(in crate::vendor) mod window;
 
@@ -12,13 +14,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::detail::Detail;
+use self::lookup::Lookup;
 use self::partitions::ForEach;
+use self::shape::Shape;
 use self::unknown::KnownFields;
 use self::window::WindowSpec;
 use super::super::expression::Expression;
 use super::super::mapping::Mapping;
 use super::super::path::Path;
-use super::super::template::{JsonTemplate, Slot, Template};
+use super::super::template::{self, JsonTemplate, Slot, Template};
 
 /// One list that can be pulled.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Stream {
     pub(crate) window: Option<WindowSpec>,
     /// What it is read once for each of.
     pub(crate) for_each: Option<ForEach>,
+    /// By what its records are asked for, where the vendor has no list of them.
+    pub(crate) lookup: Option<Lookup>,
     /// How its records are told in full.
     pub(crate) detail: Option<Detail>,
     pub(crate) mapping: Mapping,
@@ -70,6 +76,24 @@ impl Stream {
     #[must_use]
     pub fn target(&self) -> Target {
         self.target
+    }
+
+    /// Whether its records are asked for one by one, by keys that others brought.
+    #[must_use]
+    pub fn is_looked_up(&self) -> bool {
+        self.lookup.is_some()
+    }
+
+    /// Whether it is read from change to change, by a number that grows with each, and not by times.
+    #[must_use]
+    pub fn is_read_by_versions(&self) -> bool {
+        self.pagination.style == PagingStyle::Version
+    }
+
+    /// The greatest version among these records.
+    pub(crate) fn greatest_version(&self, records: &[Value]) -> Option<u64> {
+        let path = self.pagination.version.as_ref()?;
+        records.iter().filter_map(|record| template::as_text(path.find(record)?)?.parse().ok()).max()
     }
 
     /// Whether its pages are places in a list, which shift when a record leaves the list.
@@ -125,6 +149,8 @@ pub(crate) enum BodyAs {
     Json,
     /// `a=1&b=2`.
     Form,
+    /// The same members, each as a part of its own (RFC 7578).
+    Multipart,
     /// A text that the manifest writes itself.
     Text,
 }
@@ -132,7 +158,7 @@ pub(crate) enum BodyAs {
 impl Request {
     /// Whether its parameters travel as a form.
     pub(in crate::vendor) fn is_form(&self) -> bool {
-        self.body_as == BodyAs::Form && self.method != reqwest::Method::GET
+        matches!(self.body_as, BodyAs::Form | BodyAs::Multipart) && self.method != reqwest::Method::GET
     }
 
     pub(in crate::vendor) fn slots(&self) -> Vec<&Slot> {
@@ -163,6 +189,11 @@ pub(crate) struct Pagination {
     pub(crate) offset_param: Option<String>,
     pub(crate) cursor_param: Option<String>,
     pub(crate) cursor: Vec<Path>,
+    pub(crate) version_param: Option<String>,
+    /// The number in each record that grows with every change.
+    pub(crate) version: Option<Path>,
+    /// What the first pull asks for: everything after it.
+    pub(crate) first_version: u64,
     pub(crate) total_pages: Option<Path>,
     pub(crate) total_records: Option<Path>,
     pub(crate) has_more: Option<Path>,
@@ -180,6 +211,8 @@ pub(crate) enum PagingStyle {
     Offset,
     /// A token in the answer.
     Cursor,
+    /// After the greatest version that was read; the next pull goes on from there.
+    Version,
     /// A `Link: <…>; rel="next"` header.
     Link,
 }
@@ -189,5 +222,7 @@ pub(crate) enum PagingStyle {
 pub(crate) struct Answer {
     pub(crate) records: Vec<Path>,
     pub(crate) absent_when_empty: bool,
+    /// How its elements become records, where they are none yet.
+    pub(crate) shape: Shape,
     pub(crate) success: Option<Expression>,
 }

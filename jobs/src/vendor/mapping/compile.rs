@@ -46,6 +46,7 @@ pub(in crate::vendor) fn read_mapping(section: &Section<'_>, target: Target) -> 
             .unwrap_or(TimeForm::Any),
         zone: section.parsed("time_zone", read_zone),
     };
+    let json_text = section.paths("json_text").unwrap_or_default();
     let when = section.expression("when", &["record", "config"]);
     let fields = section.required("fields", section.section("fields"), "name at least `external_id`")?;
     let read = match target {
@@ -57,7 +58,7 @@ pub(in crate::vendor) fn read_mapping(section: &Section<'_>, target: Target) -> 
         Target::ExternalRecords => read_record(&fields, &defaults).map(|all| Fields::Record(Box::new(all))),
     };
     fields.finish();
-    Some(Mapping { when, fields: read? })
+    Some(Mapping { json_text, when, fields: read? })
 }
 
 /// Reads fields that stand in a route of a webhook, among its other keys.

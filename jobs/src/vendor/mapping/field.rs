@@ -32,7 +32,7 @@ pub(crate) struct Field {
 pub(super) enum Source {
     /// The first of these places that holds something.
     Paths(Vec<Path>),
-    /// Amounts added up; `true` subtracts. Nothing counts as zero.
+    /// Amounts added up, of every element where a step is `*`; `true` subtracts. Nothing counts as zero.
     Sum(Vec<(bool, Path)>),
     Cel(Expression),
     Fixed(Value),
@@ -111,17 +111,20 @@ impl Field {
         if let Source::Sum(terms) = &self.source {
             let mut sum = None;
             for (subtract, path) in terms {
-                let Some(value) = path.find(scope.item).filter(|value| !value.is_null()) else {
-                    continue;
-                };
-                let minor = read(value)?;
-                // Both are within 15 digits, and there are few terms: no overflow.
-                sum = Some(sum.unwrap_or(0) + if *subtract { -minor } else { minor });
+                for value in path.find_all(scope.item).into_iter().filter(|value| !value.is_null()) {
+                    let minor = i128::from(read(value)?);
+                    // Each has at most 15 digits, so there would have to be more of them than memory holds.
+                    sum = Some(sum.unwrap_or(0) + if *subtract { -minor } else { minor });
+                }
             }
-            if let Some(sum) = sum.filter(|sum: &i64| sum.abs() > money::AMOUNT_MAX) {
-                return Err(self.reason(&format!("`{sum}` is too large for an amount")));
-            }
-            return sum.map_or_else(|| self.default.as_ref().map(read).transpose(), |sum| Ok(Some(sum)));
+            return match sum {
+                None => self.default.as_ref().map(read).transpose(),
+                Some(sum) => i64::try_from(sum)
+                    .ok()
+                    .filter(|sum| sum.abs() <= money::AMOUNT_MAX)
+                    .map(Some)
+                    .ok_or_else(|| self.reason(&format!("`{sum}` is too large for an amount"))),
+            };
         }
         self.value(scope)?.map(|value| read(&value)).transpose()
     }

@@ -30,6 +30,7 @@ pub(super) fn check_slot(manifest: &Manifest, key: &str, slot: &Slot, problems: 
         | Slot::PageNumber
         | Slot::PageOffset
         | Slot::PageCursor
+        | Slot::PageVersion
             if key.starts_with("auth.") =>
         {
             problems.add(key, "uses `{page.…}` or `{window.…}`, but a token has neither page nor window");

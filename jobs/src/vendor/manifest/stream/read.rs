@@ -7,7 +7,9 @@ use chrono::format::{Item, StrftimeItems};
 use chrono_tz::Tz;
 
 use super::detail::read_detail;
+use super::lookup::{self, read_lookup};
 use super::partitions::read_for_each;
+use super::shape::read_shape;
 use super::unknown::read_unknown_fields;
 use super::window::{Timing, WindowSpec, read_window};
 use super::{Answer, BodyAs, One, Pagination, PagingStyle, Request, Stream, Target};
@@ -58,8 +60,21 @@ pub(in crate::vendor::manifest) fn read_stream(
     let one = section.section("one").and_then(read_one);
     let for_each = section.section("for_each").and_then(read_for_each);
     let detail = section.section("detail").and_then(read_detail);
+    let beside = lookup::Beside {
+        request: request.as_ref(),
+        pagination: pagination.as_ref(),
+        is_read_for_each: section.has("for_each"),
+        ascending,
+    };
+    let lookup = section.section("lookup").and_then(|inner| read_lookup(inner, &beside));
     if let (Some(request), Some(pagination)) = (&request, &pagination) {
         check_paging(&section, request, pagination, window.as_ref());
+    }
+    let is_paged = pagination.as_ref().is_some_and(|pagination| pagination.style != PagingStyle::None);
+    if is_paged && answer.as_ref().is_some_and(|answer| answer.shape.group.is_some()) {
+        let problem = "wants all rows of a record in one answer, and with `pagination` they may stand on two pages; leave \
+                       one of the two out";
+        section.problem("answer.group_by", problem);
     }
     section.finish();
     Some(Stream {
@@ -78,6 +93,7 @@ pub(in crate::vendor::manifest) fn read_stream(
         answer: answer?,
         window,
         for_each,
+        lookup,
         detail,
         mapping: mapping?,
         known_fields,
@@ -103,7 +119,10 @@ fn read_one(section: Section<'_>) -> Option<One> {
 /// A call for single records has neither page nor window.
 pub(super) fn refuse_pages(section: &Section<'_>, request: &Request, what: &str) {
     for slot in request.slots() {
-        let page = matches!(slot, Slot::PageSize | Slot::PageNumber | Slot::PageOffset | Slot::PageCursor);
+        let page = matches!(
+            slot,
+            Slot::PageSize | Slot::PageNumber | Slot::PageOffset | Slot::PageCursor | Slot::PageVersion
+        );
         if page || matches!(slot, Slot::WindowFrom | Slot::WindowTo | Slot::WindowDay) {
             let problem =
                 format!("uses `{{page.…}}` or `{{window.…}}`, but {what} has neither page nor window");
@@ -166,17 +185,22 @@ pub(in crate::vendor::manifest) fn read_request_of(
         headers,
         body,
         body_as,
-        params_in_body: params_in_body.unwrap_or(body_as == BodyAs::Form && !get),
+        params_in_body: params_in_body.unwrap_or(matches!(body_as, BodyAs::Form | BodyAs::Multipart) && !get),
         signed,
         limit,
     })
 }
 
 fn read_body_as(section: &Section<'_>, body: Option<&JsonTemplate>) -> BodyAs {
-    let words = [("json", BodyAs::Json), ("form", BodyAs::Form), ("text", BodyAs::Text)];
+    let words = [
+        ("json", BodyAs::Json),
+        ("form", BodyAs::Form),
+        ("multipart", BodyAs::Multipart),
+        ("text", BodyAs::Text),
+    ];
     let body_as = section.choice("body_as", &words).unwrap_or(BodyAs::Json);
     match (body_as, body) {
-        (BodyAs::Form, Some(JsonTemplate::List(_) | JsonTemplate::Fixed(_))) => {
+        (BodyAs::Form | BodyAs::Multipart, Some(JsonTemplate::List(_) | JsonTemplate::Fixed(_))) => {
             section.problem("body", "a form is a table of its members");
         }
         (BodyAs::Text, body) if !matches!(body, Some(JsonTemplate::Text(_))) => {
@@ -197,6 +221,9 @@ pub(super) fn no_pages() -> Pagination {
         offset_param: None,
         cursor_param: None,
         cursor: Vec::new(),
+        version_param: None,
+        version: None,
+        first_version: 0,
         total_pages: None,
         total_records: None,
         has_more: None,
@@ -210,12 +237,13 @@ pub(super) fn read_pagination(section: Section<'_>) -> Option<Pagination> {
         ("page", PagingStyle::Page),
         ("offset", PagingStyle::Offset),
         ("cursor", PagingStyle::Cursor),
+        ("version", PagingStyle::Version),
         ("link", PagingStyle::Link),
     ];
     let style = section.required(
         "style",
         section.choice("style", &styles),
-        "expected `page`, `offset`, `cursor`, `link` or `none`",
+        "expected `page`, `offset`, `cursor`, `version`, `link` or `none`",
     );
     let text = |key| section.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
     let pagination = Pagination {
@@ -227,6 +255,9 @@ pub(super) fn read_pagination(section: Section<'_>) -> Option<Pagination> {
         offset_param: text("offset_param"),
         cursor_param: text("cursor_param"),
         cursor: section.paths("cursor").unwrap_or_default(),
+        version_param: text("version_param"),
+        version: section.path("version"),
+        first_version: section.whole("first_version", 0..=u32::MAX).unwrap_or(0).into(),
         total_pages: section.path("total_pages"),
         total_records: section.path("total_records"),
         has_more: section.path("has_more"),
@@ -245,11 +276,13 @@ fn read_answer(section: Section<'_>) -> Option<Answer> {
     let answer = records.map(|records| Answer {
         records,
         absent_when_empty: section.flag("absent_when_empty").unwrap_or(false),
+        shape: read_shape(&section),
         success: section.expression("success", &["status", "body"]),
     });
     if answer.is_none() {
-        section.knows("absent_when_empty");
-        section.knows("success");
+        for other in ["absent_when_empty", "success", "split", "split_into", "group_by", "group_into"] {
+            section.knows(other);
+        }
     }
     section.finish();
     answer
@@ -282,6 +315,11 @@ fn check_paging(
         section.problem("window", "is missing, and the request uses `{window.…}`; add it with a `format`");
     }
     check_days(section, &uses, window);
+    if pagination.style == PagingStyle::Version && (window.is_some() || section.has("ascending")) {
+        let problem = "counts the changes, so it needs no window of time and no word on the order; leave `window` and \
+                       `ascending` out";
+        section.problem("pagination.version", problem);
+    }
 }
 
 /// Something must tell the vendor which page, or every page would be the first.
@@ -299,6 +337,11 @@ pub(super) fn check_pages_are_told(section: &Section<'_>, request: &Request, pag
         PagingStyle::Cursor => {
             (pagination.cursor_param.is_some() || uses(&Slot::PageCursor), "cursor_param", "{page.cursor}")
         }
+        PagingStyle::Version => (
+            pagination.version_param.is_some() || uses(&Slot::PageVersion),
+            "version_param",
+            "{page.version}",
+        ),
     };
     if !told {
         let fix = format!(
@@ -309,6 +352,10 @@ pub(super) fn check_pages_are_told(section: &Section<'_>, request: &Request, pag
     if pagination.style == PagingStyle::Cursor && pagination.cursor.is_empty() {
         section
             .problem("pagination.cursor", "is missing; give the path of the next page's token in the answer");
+    }
+    if pagination.style == PagingStyle::Version && pagination.version.is_none() {
+        let fix = "is missing; give the path of the whole number in each record that grows with every change";
+        section.problem("pagination.version", fix);
     }
     if pagination.style == PagingStyle::Offset && pagination.size.is_none() {
         section.problem("pagination.size", "is missing; an offset moves on by the size of a page");
