@@ -14,7 +14,7 @@ fn looked_up(more: &str) -> String {
     ))
 }
 
-async fn connect(bench: &Bench, server: &Server, keys: &[&str]) -> Connection {
+fn connect(bench: &Bench, server: &Server, keys: &[&str]) -> Connection {
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
     bench.connect("test", &server.url(), &json!({})).with_lookup_keys(keys)
 }
@@ -29,7 +29,7 @@ async fn each_key_is_a_call_and_one_that_nobody_has_is_no_mistake() {
         _ => Reply::status(404, "", "{}"),
     })
     .await;
-    let connection = connect(&bench, &server, &["138", "139", "140", "a/b"]).await;
+    let connection = connect(&bench, &server, &["138", "139", "140", "a/b"]);
     let stream = connection.manifest().stream("list").unwrap();
     let page = first_page(&connection, "list").await.unwrap();
     let expected = [
@@ -54,7 +54,7 @@ async fn a_key_that_is_refused_fails_alone() {
         _ => Reply::status(422, "", r#"{"message": "no number"}"#),
     })
     .await;
-    let connection = connect(&bench, &server, &["138", "x"]).await;
+    let connection = connect(&bench, &server, &["138", "x"]);
     let stream = connection.manifest().stream("list").unwrap();
     let page = first_page(&connection, "list").await.unwrap();
     let mapped = connection.map_page(stream, &page);
@@ -76,7 +76,7 @@ async fn what_may_pass_fails_the_page_and_a_foreign_position_the_run() {
         _ => Reply::status(503, "", ""),
     })
     .await;
-    let connection = connect(&bench, &server, &["138", "139"]).await;
+    let connection = connect(&bench, &server, &["138", "139"]);
     let error = first_page(&connection, "list").await.unwrap_err();
     assert_eq!(error.action, Action::Retry { after: None }, "{error}");
     let stream = connection.manifest().stream("list").unwrap();

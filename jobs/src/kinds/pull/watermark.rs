@@ -160,7 +160,7 @@ impl Reading {
             Some(Mark::Suspect(suspect)) => reading.suspect = Some(suspect),
             Some(Mark::Confirming { rounds }) => reading.rounds = rounds,
             Some(Mark::Version(version)) => {
-                reading.version = Some(version).filter(|_| stream.is_read_by_versions())
+                reading.version = Some(version).filter(|_| stream.is_read_by_versions());
             }
             None => {}
         }

@@ -70,12 +70,7 @@ pub(in crate::vendor::manifest) fn read_stream(
     if let (Some(request), Some(pagination)) = (&request, &pagination) {
         check_paging(&section, request, pagination, window.as_ref());
     }
-    let is_paged = pagination.as_ref().is_some_and(|pagination| pagination.style != PagingStyle::None);
-    if is_paged && answer.as_ref().is_some_and(|answer| answer.shape.group.is_some()) {
-        let problem = "wants all rows of a record in one answer, and with `pagination` they may stand on two pages; leave \
-                       one of the two out";
-        section.problem("answer.group_by", problem);
-    }
+    check_shape(&section, pagination.as_ref(), answer.as_ref());
     section.finish();
     Some(Stream {
         name: name.to_owned(),
@@ -319,6 +314,16 @@ fn check_paging(
         let problem = "counts the changes, so it needs no window of time and no word on the order; leave `window` and \
                        `ascending` out";
         section.problem("pagination.version", problem);
+    }
+}
+
+/// Rows of one record must not stand on two pages.
+fn check_shape(section: &Section<'_>, pagination: Option<&Pagination>, answer: Option<&Answer>) {
+    let is_paged = pagination.is_some_and(|pagination| pagination.style != PagingStyle::None);
+    if is_paged && answer.is_some_and(|answer| answer.shape.group.is_some()) {
+        let problem = "wants all rows of a record in one answer, and with `pagination` they may stand on two pages; leave \
+                       one of the two out";
+        section.problem("answer.group_by", problem);
     }
 }
 
