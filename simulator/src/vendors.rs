@@ -1,0 +1,37 @@
+//! The vendors that can be simulated: one line here and one file below for each.
+
+use crate::vendor::Vendor;
+
+mod loyverse;
+
+/// Makes a vendor.
+type Make = fn() -> Box<dyn Vendor>;
+
+/// Every vendor by its name, in the order of their names.
+const VENDORS: &[(&str, Make)] = &[("loyverse", || Box::new(loyverse::Loyverse))];
+
+/// The names of the vendors that can be simulated.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    VENDORS.iter().map(|(name, _)| *name).collect()
+}
+
+/// The vendor of this name.
+pub(crate) fn find(name: &str) -> Option<Box<dyn Vendor>> {
+    VENDORS.iter().find(|(known, _)| *known == name).map(|(_, make)| make())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_vendor_is_found_by_the_name_that_it_has() {
+        for name in names() {
+            let vendor = find(name).unwrap();
+            assert_eq!(vendor.name(), name);
+            assert!(!vendor.streams().is_empty() && !vendor.shops().is_empty());
+        }
+        assert!(names().is_sorted());
+    }
+}
