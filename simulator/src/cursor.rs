@@ -32,24 +32,28 @@ impl Cursor {
         now: DateTime<Utc>,
         kept: Option<TimeDelta>,
     ) -> Result<Self, Mistake> {
-        let wrong = |reason: &str| Mistake::new("cursor", reason);
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong("is not one of ours"))?;
-        let cursor: Value = serde_json::from_slice(&bytes).map_err(|_| wrong("is not one of ours"))?;
-        let (Some(of), Some(key), Some(id), Some(given)) = (
-            cursor[0].as_str(),
-            cursor[1].as_i64(),
-            cursor[2].as_str(),
-            cursor[3].as_i64().and_then(DateTime::from_timestamp_millis),
-        ) else {
-            return Err(wrong("is not one of ours"));
-        };
-        if of != query {
-            return Err(wrong("was given for another list"));
+        let cursor = Self::read_any(text)?;
+        if cursor.query != query {
+            return Err(Mistake::new("cursor", "was given for another list"));
         }
-        if kept.is_some_and(|kept| now - given > kept) {
-            return Err(wrong("is too old"));
+        if kept.is_some_and(|kept| now - cursor.given > kept) {
+            return Err(Mistake::new("cursor", "is too old"));
         }
-        Ok(Self { query: of.to_owned(), after: (key, id.to_owned()), given })
+        Ok(cursor)
+    }
+
+    /// Reads a text that says itself which list it was given for.
+    pub fn read_any(text: &str) -> Result<Self, Mistake> {
+        Self::of_text(text).ok_or_else(|| Mistake::new("cursor", "is not one of ours"))
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        let cursor: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        Some(Self {
+            query: cursor[0].as_str()?.to_owned(),
+            after: (cursor[1].as_i64()?, cursor[2].as_str()?.to_owned()),
+            given: DateTime::from_timestamp_millis(cursor[3].as_i64()?)?,
+        })
     }
 }
 

@@ -40,9 +40,10 @@ mod tests {
         let mut made = 0;
         for vector in known.iter().filter(|vector| vector["use"] == "webhook") {
             let input = |name: &str| vector["inputs"][name].as_str().unwrap_or_default();
-            let (secret, body) = (input("secret"), input("body").as_bytes());
+            let secret = [input("secret"), input("client_secret"), input("key")].concat();
+            let (secret, body) = (secret.as_str(), input("body").as_bytes());
             let signature = match vector["vendor"].as_str().unwrap() {
-                "square" => base64(&hmac_sha256(input("key"), &[input("url").as_bytes(), body].concat())),
+                "square" => base64(&hmac_sha256(secret, &[input("url").as_bytes(), body].concat())),
                 "shopify" => base64(&hmac_sha256(secret, body)),
                 "loyverse" if vector["algorithm"] == "hmac-sha1-hex" => hex::encode(hmac_sha1(secret, body)),
                 "loyverse" => base64(&hmac_sha1(secret, body)),

@@ -58,6 +58,11 @@ pub trait Vendor: Send + Sync {
     /// What amounts are in.
     fn currency(&self) -> Currency;
 
+    /// Whether the records of a list are all those of the main shop, because a system is told of no others.
+    fn main_shop_only(&self, _stream: &Stream) -> bool {
+        false
+    }
+
     /// How exactly it keeps the time of a change.
     fn resolution(&self) -> TimeDelta {
         TimeDelta::milliseconds(1)

@@ -3,12 +3,18 @@
 use crate::vendor::Vendor;
 
 mod loyverse;
+mod shopify;
+mod square;
 
 /// Makes a vendor.
 type Make = fn() -> Box<dyn Vendor>;
 
 /// Every vendor by its name, in the order of their names.
-const VENDORS: &[(&str, Make)] = &[("loyverse", || Box::new(loyverse::Loyverse))];
+const VENDORS: &[(&str, Make)] = &[
+    ("loyverse", || Box::new(loyverse::Loyverse)),
+    ("shopify", || Box::new(shopify::Shopify)),
+    ("square", || Box::new(square::Square)),
+];
 
 /// The names of the vendors that can be simulated.
 #[must_use]

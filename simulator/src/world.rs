@@ -159,6 +159,11 @@ impl World {
         let (stream, number) = (list.stream, list.made + 1);
         let mut record = making::record(self, &stream, number, at);
         record.id = vendor.id(&stream, number);
+        if vendor.main_shop_only(&stream)
+            && let Some(main) = self.shops.first()
+        {
+            record.shop.clone_from(&main.id);
+        }
         Some(self.put(stream, Change::Made, record))
     }
 

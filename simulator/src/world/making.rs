@@ -46,7 +46,7 @@ pub(super) fn record(world: &mut World, stream: &Stream, number: u64, at: DateTi
         What::Sales => Body::Sale(sale(world, at)),
         What::SupplierOrders => Body::SupplierOrder(supplier_order(world, at)),
         What::Members => Body::Member(member(world, number, at)),
-        What::Payments | What::Refunds => Body::Payment(payment(world, number)),
+        What::Payments | What::Refunds => Body::Payment(payment(world, number, stream.what == What::Refunds)),
     };
     Record {
         id: String::new(),
@@ -141,11 +141,11 @@ fn member(world: &mut World, number: u64, at: DateTime<Utc>) -> Member {
     }
 }
 
-fn payment(world: &mut World, number: u64) -> Payment {
+fn payment(world: &mut World, number: u64, refund: bool) -> Payment {
     let chance = &mut world.chance;
     let amount = i64::try_from(chance.below(30_000) + 100).unwrap_or(100);
-    let tip = if chance.one_in(4) { amount / 10 } else { 0 };
-    Payment { of: number, completed: !chance.one_in(8), amount, tip, pay: *chance.pick(&PAYS) }
+    let tip = if !refund && chance.one_in(4) { amount / 10 } else { 0 };
+    Payment { of: number, refund, completed: !chance.one_in(8), amount, tip, pay: *chance.pick(&PAYS) }
 }
 
 /// Makes a record another one; false where it cannot change any more.
@@ -171,6 +171,13 @@ pub(super) fn correct(record: &mut Record) -> bool {
             member.balance += 100;
             let first = member.family_name.split(' ').next().unwrap_or_default();
             member.family_name = format!("{first} {next_version}");
+        }
+        // Money paid back is sent once: it can only get there.
+        Body::Payment(payment) if payment.refund => {
+            if payment.completed {
+                return false;
+            }
+            payment.completed = true;
         }
         Body::Payment(payment) => {
             payment.completed = true;

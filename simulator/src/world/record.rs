@@ -255,6 +255,8 @@ pub struct Member {
 pub struct Payment {
     /// The sale or the payment that it belongs to, by its number.
     pub of: u64,
+    /// Whether it was paid back.
+    pub refund: bool,
     /// Whether it is done; else it is still to come.
     pub completed: bool,
     /// The amount.
