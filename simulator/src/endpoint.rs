@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use poem::http::{StatusCode, header};
 use poem::{Body, Endpoint, IntoResponse as _, Response};
 
@@ -190,10 +191,15 @@ fn respond(reply: &Reply, cut: bool, date: &str) -> Response {
     if !cut {
         return response.body(body);
     }
-    // The error ends the connection before the body's end.
+    // More is announced than comes, so the connection ends in the middle of the body. What comes is sent
+    // before the end is known, or there would be no answer at all.
     let half = Bytes::copy_from_slice(&body.as_bytes()[..body.len() / 2]);
-    let broken = std::io::Error::other("the answer is cut off");
-    response.body(Body::from_bytes_stream(futures_util::stream::iter([Ok(half), Err(broken)])))
+    let end = async {
+        tokio::task::yield_now().await;
+        Err(std::io::Error::other("the answer is cut off"))
+    };
+    let stream = stream::iter([Ok(half)]).chain(stream::once(end));
+    response.header(header::CONTENT_LENGTH, body.len()).body(Body::from_bytes_stream(stream))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a slow vendor is what was asked for")]

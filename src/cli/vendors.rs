@@ -1,4 +1,5 @@
-//! `vendors list|check|try`: what is known of vendors, whether a manifest is right, and what it makes of a vendor.
+//! `vendors list|check|try|simulate`: what is known of vendors, whether a manifest is right, what it makes of a
+//! vendor, and vendors to try that on.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
@@ -15,6 +16,7 @@ use self::scratch::Scratch;
 use crate::config::Settings;
 
 mod scratch;
+mod simulate;
 mod trial;
 
 #[derive(Debug, Subcommand)]
@@ -36,6 +38,8 @@ pub(super) enum VendorsCommand {
     Schema,
     /// Ask a vendor for one page, and show what its records become; nothing is kept
     Try(trial::TryArgs),
+    /// Run a local fake of a vendor until Ctrl-C
+    Simulate(simulate::SimulateArgs),
 }
 
 pub(super) async fn run(command: VendorsCommand, settings: &Settings) -> anyhow::Result<ExitCode> {
@@ -46,6 +50,7 @@ pub(super) async fn run(command: VendorsCommand, settings: &Settings) -> anyhow:
             Ok(ExitCode::SUCCESS)
         }
         VendorsCommand::Try(args) => trial::run(&args, settings).await,
+        VendorsCommand::Simulate(args) => simulate::run(args).await,
         VendorsCommand::Check { file: None, .. } => {
             println!("{} manifests without mistakes", catalog(settings)?.names().len());
             Ok(ExitCode::SUCCESS)
