@@ -187,6 +187,11 @@ impl Simulator {
         self.shared.state().counters
     }
 
+    /// Whatever happens next at the vendor, by its seed: mostly a new record, now and then a change.
+    pub fn trade(&self) {
+        self.by_hand(|world, vendor, now| world.trade(vendor, now));
+    }
+
     /// Makes one record and returns its id; `None` if there is no such list.
     pub fn add(&self, stream: &str) -> Option<String> {
         self.by_hand(|world, vendor, now| world.make(vendor, stream, now))

@@ -1,0 +1,126 @@
+//! Pulls that are interrupted: a worker that is gone, a token or a key that is no longer good, a vendor that asks
+//! for fewer calls. Each goes on where it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use zhilian_sync_jobs::worker;
+use zhilian_sync_simulator::{Every, Faults};
+use zhilian_sync_store::{SyncStatus, SystemStatus, external_systems};
+
+use crate::harness::{HISTORY, on_every_row};
+
+/// A history without days between its records.
+const SHORT: TimeDelta = TimeDelta::hours(20);
+
+#[tokio::test]
+async fn another_worker_goes_on_at_the_page_that_the_lost_one_had_come_to() {
+    on_every_row(SHORT, |stage| async move {
+        let (run, lost) = (stage.wish().await, Arc::new(Notify::new()));
+        let told = Arc::clone(&lost);
+        stage.after_pages(4, move |_| told.notify_one());
+        let stop = CancellationToken::new();
+        tokio::select! {
+            biased;
+            () = lost.notified() => {}
+            () = worker::handle(&stage.ctx, &stop, run) => panic!("{}: it ended in peace", stage.name()),
+        }
+        let (kept, before) = (stage.run(run).await, stage.pages());
+        assert_eq!(kept.status, SyncStatus::Syncing, "{}: the worker says nothing any more", stage.name());
+        let lease = TimeDelta::seconds(i64::try_from(stage.ctx.engine.lease_secs).unwrap() + 1);
+        stage.advance(lease);
+        let ended = stage.to_its_end(run).await;
+        assert_eq!((ended.status, ended.attempt), (SyncStatus::Success, 2), "{}: {ended:?}", stage.name());
+        assert_eq!(ended.records_total, i64::from(HISTORY), "{}", stage.name());
+        // What the run had counted is what was stored: the first page after that is the next to be asked for.
+        let mut records = 0;
+        let stored = before.iter().take_while(|page| {
+            records += i64::try_from(page.ids.len()).unwrap();
+            records <= kept.records_total
+        });
+        let stored = stored.count();
+        assert!(stored >= 2, "{}: {stored} pages were stored before the worker was lost", stage.name());
+        let first_again = &stage.pages()[before.len()];
+        assert_eq!(first_again.ids, before[stored].ids, "{}", stage.name());
+        stage.agrees().await;
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_that_ends_between_two_pages_is_renewed_and_no_page_is_read_twice() {
+    on_every_row(SHORT, |stage| async move {
+        if stage.simulator.gives_tokens() {
+            stage.after_pages(2, zhilian_sync_simulator::Simulator::expire_tokens);
+        }
+        let run = stage.pull().await;
+        assert_eq!(run.attempt, 1, "{}", stage.name());
+        if stage.simulator.gives_tokens() {
+            let counted = stage.simulator.counters();
+            assert_eq!((counted.tokens, counted.refused), (2, 1), "{}", stage.name());
+        }
+        assert!(stage.served().values().all(|times| *times == 1), "{}", stage.name());
+        stage.agrees().await;
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_renewed_stops_the_system_until_it_is_entered() {
+    on_every_row(SHORT, |mut stage| async move {
+        if stage.simulator.gives_tokens() {
+            stage.pull().await;
+            return stage;
+        }
+        stage.after_pages(2, zhilian_sync_simulator::Simulator::expire_tokens);
+        let run = stage.wish().await;
+        let run = stage.to_its_end(run).await;
+        assert_eq!((run.status, run.attempt), (SyncStatus::Failed, 1), "{}: {run:?}", stage.name());
+        assert_eq!(stage.simulator.counters().refused, 1, "{}", stage.name());
+        let system = external_systems::get(stage.store(), stage.system.id).await.unwrap();
+        assert_eq!(system.status, SystemStatus::Error, "{}", stage.name());
+        stage.enter_credentials().await;
+        stage.pull().await;
+        let system = external_systems::get(stage.store(), stage.system.id).await.unwrap();
+        assert_eq!(system.status, SystemStatus::Active, "{}", stage.name());
+        stage.agrees().await;
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_vendor_that_asks_for_fewer_calls_is_left_alone_for_as_long_as_it_says() {
+    on_every_row(SHORT, |stage| async move {
+        let faults = Faults {
+            too_many_requests: Some(Every::once(3)),
+            retry_after: Duration::from_secs(77),
+            ..Faults::default()
+        };
+        stage.simulator.set_faults(faults);
+        let run = stage.wish().await;
+        let waiting = stage.work(run).await;
+        assert_eq!(waiting.status, SyncStatus::Pending, "{}: {waiting:?}", stage.name());
+        let asked = stage.simulator.counters().requests;
+        // A vendor that says so by a code of its own names no time.
+        let least = if stage.statuses().contains(&429) { TimeDelta::seconds(77) } else { TimeDelta::zero() };
+        assert!(waiting.run_at - stage.now() >= least, "{}: {}", stage.name(), waiting.run_at);
+        stage.advance(least - TimeDelta::seconds(1));
+        stage.work(run).await;
+        if least > TimeDelta::zero() {
+            assert_eq!(stage.simulator.counters().requests, asked, "{}: it was asked too soon", stage.name());
+        }
+        let ended = stage.to_its_end(run).await;
+        assert_eq!((ended.status, ended.attempt), (SyncStatus::Success, 2), "{}: {ended:?}", stage.name());
+        assert_eq!(stage.simulator.counters().too_many_requests, 1, "{}", stage.name());
+        assert!(stage.served().values().all(|times| *times == 1), "{}: a page was read twice", stage.name());
+        stage.agrees().await;
+        stage
+    })
+    .await;
+}

@@ -1,0 +1,87 @@
+//! The rows of the matrix: which streams there are, and what their manifests say that a test has to know.
+
+use std::path::{Path, PathBuf};
+
+use chrono::TimeDelta;
+use toml::{Table, Value};
+use zhilian_sync_simulator::{Settings, Simulator, names};
+
+/// Records on a page in these tests: a few pages are enough.
+pub(crate) const PAGE: usize = 7;
+
+/// One stream of one vendor.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) vendor: &'static str,
+    pub(crate) stream: &'static str,
+    manifest: Table,
+}
+
+impl Row {
+    /// The table that its records go to.
+    pub(crate) fn target(&self) -> &str {
+        self.stream_table()["target"].as_str().unwrap()
+    }
+
+    /// Whether the manifest fills this field.
+    pub(crate) fn fills(&self, field: &str) -> bool {
+        let fields = self.stream_table()["mapping"].get("fields").and_then(Value::as_table);
+        fields.is_some_and(|fields| fields.contains_key(field))
+    }
+
+    /// How far before its watermark a pull may begin.
+    pub(crate) fn reread(&self) -> TimeDelta {
+        let window = self.stream_table().get("window");
+        let number = |name: &str, default: i64| {
+            window.and_then(|window| window.get(name)).and_then(Value::as_integer).unwrap_or(default)
+        };
+        let by_days = window.is_some_and(|window| {
+            window.get("days").is_some() || window.get("format").and_then(Value::as_str) == Some("date")
+        });
+        let overlap = TimeDelta::seconds(number("overlap_secs", 120));
+        // The day of the watermark has begun up to a day before it.
+        if by_days { overlap + TimeDelta::days(number("reread_days", 1) + 1) } else { overlap }
+    }
+
+    /// How far before the vendor's time a window ends.
+    pub(crate) fn lag(&self) -> TimeDelta {
+        let window = self.stream_table().get("window");
+        let lag = window.and_then(|window| window.get("lag_secs")).and_then(Value::as_integer);
+        TimeDelta::seconds(lag.unwrap_or(5))
+    }
+
+    fn stream_table(&self) -> &Table {
+        self.manifest["streams"][self.stream].as_table().unwrap()
+    }
+}
+
+fn shipped(vendor: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config/vendors").join(format!("{vendor}.toml"))
+}
+
+/// The shipped manifest with smaller pages, and nothing else changed.
+pub(crate) fn manifest(vendor: &str) -> String {
+    let text = std::fs::read_to_string(shipped(vendor)).unwrap();
+    let lines = text.lines().map(|line| {
+        let size = line.strip_prefix("size = ").and_then(|size| size.parse::<u32>().ok());
+        size.map_or_else(|| line.to_owned(), |_| format!("size = {PAGE}"))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Every stream of every simulated vendor that has a manifest.
+pub(crate) async fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for vendor in names() {
+        let manifest: Table = manifest(vendor).parse().unwrap();
+        let simulator =
+            Simulator::start(vendor, Settings { history: 0, ..Settings::default() }).await.unwrap();
+        let known = manifest.get("streams").and_then(Value::as_table).cloned().unwrap_or_default();
+        for stream in simulator.streams() {
+            assert!(known.contains_key(stream), "`{vendor}` has no stream `{stream}` in its manifest");
+            rows.push(Row { vendor, stream, manifest: manifest.clone() });
+        }
+    }
+    assert!(rows.len() >= 8, "only {} streams are simulated", rows.len());
+    rows
+}
