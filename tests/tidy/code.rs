@@ -59,7 +59,7 @@ const WALLS: [(&str, &[&str]); 10] = [
     ("apalis_redis", &["jobs/src/queue"]),
     ("backoff", &["jobs/src/backoff.rs"]),
     ("cron", &["jobs/src/schedule"]),
-    ("poem", &["src/", "tests/"]),
+    ("poem", &["src/", "simulator/", "tests/"]),
     ("poem_openapi", &["src/", "tests/"]),
     ("reqwest", &["jobs/src/vendor", "jobs/tests/", "tests/"]),
     ("sqlx", &["store/", "tests/"]),

@@ -53,6 +53,7 @@ async fn the_vendors_retry_after_is_believed_within_bounds() {
     let after = |secs| Action::Retry { after: Some(Duration::from_secs(secs)) };
     decided(503, "Retry-After: 7\r\n", after(7), "vendor_unavailable", "(503)").await;
     decided(429, "Retry-After: 7\r\n", after(7), "rate_limited", "(429)").await;
+    decided(429, "Retry-After: 2.0\r\n", after(2), "rate_limited", "(429)").await;
     decided(429, "Retry-After: 86400\r\n", after(60), "rate_limited", "(429)").await;
     let date = "Retry-After: Thu, 01 Jan 2026 04:00:20 GMT\r\n";
     decided(429, date, after(20), "rate_limited", "(429)").await;

@@ -300,8 +300,10 @@ impl Connection {
     /// The vendor's wish to be left alone, bounded by the settings.
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let wait = if let Ok(secs) = text.parse() {
-            Duration::from_secs(secs)
+        // Shopify writes `2.0`, which HTTP does not know.
+        let secs = text.parse().ok().and_then(|secs| Duration::try_from_secs_f64(secs).ok());
+        let wait = if let Some(wait) = secs {
+            wait
         } else {
             let until = parse_http_date(text)?;
             let now = headers.get(DATE).and_then(|value| parse_http_date(value.to_str().ok()?));
