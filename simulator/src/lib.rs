@@ -30,6 +30,7 @@ mod simulator;
 mod tokens;
 pub mod vendor;
 mod vendors;
+pub mod verify;
 mod webhooks;
 pub mod world;
 

@@ -164,7 +164,7 @@ impl Simulator {
     /// The truth: every record of a list as it is now, by the vendor's id.
     #[must_use]
     pub fn ledger(&self, stream: &str) -> BTreeMap<String, Entry> {
-        self.shared.state().world.ledger(stream)
+        self.shared.state().world.ledger(self.shared.vendor.as_ref(), stream)
     }
 
     /// How often each record of a list was served in it.

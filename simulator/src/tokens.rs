@@ -31,6 +31,11 @@ impl Tokens {
         self.given.get(token).is_some_and(|until| now < *until)
     }
 
+    /// Every access token that is good now: for vendors to whom a token is not sent but signs.
+    pub fn good(&self, now: DateTime<Utc>) -> impl Iterator<Item = &str> {
+        self.given.iter().filter(move |(_, until)| now < **until).map(|(token, _)| token.as_str())
+    }
+
     /// A key that a person enters, which stays the same until the tokens are made to expire.
     pub fn key(&self, name: &str) -> String {
         if self.renewed == 0 {
@@ -62,6 +67,7 @@ mod tests {
         assert!(tokens.accepts(&first, now) && !tokens.accepts(&first, now + TimeDelta::seconds(60)));
         let second = tokens.give(now, TimeDelta::seconds(60), false);
         assert!(tokens.accepts(&first, now) && tokens.accepts(&second, now));
+        assert!(tokens.good(now).eq([&first, &second]));
         let third = tokens.give(now, TimeDelta::seconds(60), true);
         assert!(!tokens.accepts(&second, now) && tokens.accepts(&third, now));
         tokens.end_given();

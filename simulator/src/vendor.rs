@@ -16,7 +16,7 @@ pub use crate::request::{Reply, Request};
 pub use crate::scene::{Page, Scene};
 pub use crate::tokens::Tokens;
 pub use crate::webhooks::{Delivery, Event};
-use crate::world::{Currency, Shop, What};
+use crate::world::{Currency, Entry, Record, Shop, What};
 
 /// One list of a vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,18 @@ pub trait Vendor: Send + Sync {
     /// own.
     fn refund_is_a_state(&self) -> bool {
         false
+    }
+
+    /// How long after it came about a record still changes; `None` for ever. Where a list is asked for by the
+    /// time of the event, as by business days, nobody could hear of what changes later.
+    fn changes_within(&self) -> Option<TimeDelta> {
+        None
+    }
+
+    /// What the ledger holds of a record: `None` of one that the vendor does not tell of, and of states that
+    /// it has no word for the one that it tells instead.
+    fn entry(&self, record: &Record) -> Option<Entry> {
+        Some(record.entry())
     }
 
     /// Whether callers are let in by access tokens that the vendor gives; else by keys alone.

@@ -52,6 +52,7 @@ pub struct World {
     chance: Chance,
     shops: Vec<Shop>,
     resolution: TimeDelta,
+    changes_within: Option<TimeDelta>,
     lists: BTreeMap<&'static str, List>,
     last_change: DateTime<Utc>,
     happened: Option<VecDeque<Happening>>,
@@ -78,6 +79,7 @@ impl World {
             chance: Chance::new(seed),
             shops: vendor.shops(),
             resolution: vendor.resolution(),
+            changes_within: vendor.changes_within(),
             lists: vendor.streams().iter().map(|stream| (stream.name, list(stream))).collect(),
             last_change: now - span,
             happened: None,
@@ -112,8 +114,9 @@ impl World {
         self.lists.values().find(|list| list.stream.what == what).map(|list| list.stream.name)
     }
 
-    pub(crate) fn ledger(&self, stream: &str) -> BTreeMap<String, Entry> {
-        self.records(stream).map(|record| (record.id.clone(), record.entry())).collect()
+    pub(crate) fn ledger(&self, vendor: &dyn Vendor, stream: &str) -> BTreeMap<String, Entry> {
+        let told = self.records(stream).filter_map(|record| Some((record.id.clone(), vendor.entry(record)?)));
+        told.collect()
     }
 
     pub(crate) fn last_change(&self) -> DateTime<Utc> {
@@ -222,7 +225,8 @@ impl World {
         else {
             return false;
         };
-        if record.deleted || !alter(&mut record) {
+        let settled = self.changes_within.is_some_and(|within| now - record.created_at > within);
+        if settled || record.deleted || !alter(&mut record) {
             return false;
         }
         // No two versions of a record have the same time, however coarse the vendor's clock is.

@@ -118,7 +118,8 @@ fn supplier_order(world: &mut World, at: DateTime<Utc>) -> SupplierOrder {
         .collect();
     let (supplier_id, supplier_name) = *chance.pick(&SUPPLIERS);
     SupplierOrder {
-        state: OrderState::Pending,
+        // Goods often come before anybody has written down that they were ordered.
+        state: if chance.one_in(2) { OrderState::Delivered } else { OrderState::Pending },
         supplier_id: supplier_id.into(),
         supplier_name: supplier_name.into(),
         ordered_at: at,

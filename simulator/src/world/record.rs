@@ -305,8 +305,8 @@ impl Record {
         if let Body::Payment(payment) = &self.body { Some(payment) } else { None }
     }
 
-    /// What is compared.
-    pub(super) fn entry(&self) -> Entry {
+    /// What is compared, in neutral words.
+    pub fn entry(&self) -> Entry {
         let (kind, total, name, points) = match &self.body {
             Body::Sale(sale) => (sale.kind.as_str(), sale.total, None, None),
             Body::SupplierOrder(order) => (order.state.as_str(), order.total, None, None),
