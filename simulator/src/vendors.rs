@@ -2,9 +2,13 @@
 
 use crate::vendor::Vendor;
 
+mod china;
 mod loyverse;
+mod pinzhi;
 mod shopify;
 mod square;
+#[cfg(test)]
+mod stage;
 
 /// Makes a vendor.
 type Make = fn() -> Box<dyn Vendor>;
@@ -12,6 +16,7 @@ type Make = fn() -> Box<dyn Vendor>;
 /// Every vendor by its name, in the order of their names.
 const VENDORS: &[(&str, Make)] = &[
     ("loyverse", || Box::new(loyverse::Loyverse)),
+    ("pinzhi", || Box::new(pinzhi::Pinzhi)),
     ("shopify", || Box::new(shopify::Shopify)),
     ("square", || Box::new(square::Square)),
 ];
