@@ -2,6 +2,7 @@
 
 use crate::vendor::Vendor;
 
+mod aoqiwei_scm;
 mod china;
 mod loyverse;
 mod pinzhi;
@@ -15,6 +16,7 @@ type Make = fn() -> Box<dyn Vendor>;
 
 /// Every vendor by its name, in the order of their names.
 const VENDORS: &[(&str, Make)] = &[
+    ("aoqiwei-scm", || Box::new(aoqiwei_scm::AoqiweiScm)),
     ("loyverse", || Box::new(loyverse::Loyverse)),
     ("pinzhi", || Box::new(pinzhi::Pinzhi)),
     ("shopify", || Box::new(shopify::Shopify)),
