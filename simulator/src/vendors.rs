@@ -10,6 +10,7 @@ mod shopify;
 mod square;
 #[cfg(test)]
 mod stage;
+mod tiancai_shanglong;
 
 /// Makes a vendor.
 type Make = fn() -> Box<dyn Vendor>;
@@ -21,6 +22,7 @@ const VENDORS: &[(&str, Make)] = &[
     ("pinzhi", || Box::new(pinzhi::Pinzhi)),
     ("shopify", || Box::new(shopify::Shopify)),
     ("square", || Box::new(square::Square)),
+    ("tiancai-shanglong", || Box::new(tiancai_shanglong::TiancaiShanglong)),
 ];
 
 /// The names of the vendors that can be simulated.
