@@ -4,6 +4,7 @@ use crate::vendor::Vendor;
 
 mod aoqiwei_scm;
 mod china;
+mod keruyun;
 mod loyverse;
 mod pinzhi;
 mod shopify;
@@ -18,6 +19,7 @@ type Make = fn() -> Box<dyn Vendor>;
 /// Every vendor by its name, in the order of their names.
 const VENDORS: &[(&str, Make)] = &[
     ("aoqiwei-scm", || Box::new(aoqiwei_scm::AoqiweiScm)),
+    ("keruyun", || Box::new(keruyun::Keruyun)),
     ("loyverse", || Box::new(loyverse::Loyverse)),
     ("pinzhi", || Box::new(pinzhi::Pinzhi)),
     ("shopify", || Box::new(shopify::Shopify)),
