@@ -2,10 +2,12 @@
 
 use crate::vendor::Vendor;
 
+mod aoqiwei_crm;
 mod aoqiwei_scm;
 mod china;
 mod keruyun;
 mod loyverse;
+mod multipart;
 mod pinzhi;
 mod shopify;
 mod square;
@@ -18,6 +20,7 @@ type Make = fn() -> Box<dyn Vendor>;
 
 /// Every vendor by its name, in the order of their names.
 const VENDORS: &[(&str, Make)] = &[
+    ("aoqiwei-crm", || Box::new(aoqiwei_crm::AoqiweiCrm)),
     ("aoqiwei-scm", || Box::new(aoqiwei_scm::AoqiweiScm)),
     ("keruyun", || Box::new(keruyun::Keruyun)),
     ("loyverse", || Box::new(loyverse::Loyverse)),

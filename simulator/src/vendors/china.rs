@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
 
+use super::multipart;
 use crate::vendor::{Mistake, Page, Parameters, Request, numbered};
 use crate::verify::Arrived;
 use crate::world::Record;
@@ -77,6 +78,12 @@ impl<'a> Asked<'a> {
     /// Decodes a request.
     pub(super) fn of(request: &'a Request) -> Self {
         Self { request, query: request.query_pairs(), form: request.form_pairs() }
+    }
+
+    /// Decodes a request whose form may be `multipart/form-data` too.
+    pub(super) fn of_any_form(request: &'a Request) -> Self {
+        let form = multipart::fields(request).unwrap_or_else(|| request.form_pairs());
+        Self { request, query: request.query_pairs(), form }
     }
 
     /// What the verifiers look at. None of these vendors signs the address.
