@@ -7,6 +7,7 @@ mod aoqiwei_scm;
 mod china;
 mod keruyun;
 mod loyverse;
+mod meituan_cater;
 mod multipart;
 mod pinzhi;
 mod shopify;
@@ -24,6 +25,7 @@ const VENDORS: &[(&str, Make)] = &[
     ("aoqiwei-scm", || Box::new(aoqiwei_scm::AoqiweiScm)),
     ("keruyun", || Box::new(keruyun::Keruyun)),
     ("loyverse", || Box::new(loyverse::Loyverse)),
+    ("meituan-cater", || Box::new(meituan_cater::MeituanCater)),
     ("pinzhi", || Box::new(pinzhi::Pinzhi)),
     ("shopify", || Box::new(shopify::Shopify)),
     ("square", || Box::new(square::Square)),
