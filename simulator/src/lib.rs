@@ -19,7 +19,6 @@ mod counters;
 mod cursor;
 mod endpoint;
 mod faults;
-mod hashes;
 mod money;
 mod paging;
 mod parameters;

@@ -16,11 +16,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::WebhookTarget;
-use crate::hashes::{base64, hmac_sha1};
 use crate::vendor::{
     Cursor, Delivery, Event, Mistake, Page, Parameters, Reply, Request, Scene, Stream, Tokens, Trouble,
     Vendor, after, major, window,
 };
+use crate::verify::webhooks::{self, LoyverseForm};
 use crate::world::{Currency, Member, Pay, Record, Sale, SaleKind, Shop, What};
 
 const STREAMS: [Stream; 2] = [
@@ -117,7 +117,7 @@ impl Vendor for Loyverse {
             json!({"merchant_id": "m-1", "type": format!("{name}.update"), "created_at": time(event.at)});
         body[name] = json!([record]);
         let body = body.to_string();
-        let signature = base64(&hmac_sha1(&target.secret, body.as_bytes()));
+        let signature = webhooks::loyverse(&target.secret, body.as_bytes(), LoyverseForm::Base64);
         let headers = vec![
             ("content-type", "application/json; charset=utf-8".to_owned()),
             ("x-loyverse-signature", signature),

@@ -7,8 +7,8 @@ use serde_json::{Number, Value, json};
 
 use super::FIRST_ID;
 use crate::WebhookTarget;
-use crate::hashes::{base64, hmac_sha256};
 use crate::vendor::{Delivery, Event, major_text};
+use crate::verify::webhooks;
 use crate::world::{Change, Guest, Line, Pay, Record, Sale, SaleKind};
 
 /// The shop's own address.
@@ -114,7 +114,7 @@ pub(super) fn webhook(event: &Event, target: &WebhookTarget) -> Option<Delivery>
         ("x-shopify-webhook-id", delivery.replace("10000000", "20000000")),
         ("x-shopify-event-id", delivery),
         ("x-shopify-triggered-at", event.at.to_rfc3339_opts(SecondsFormat::Nanos, true)),
-        ("x-shopify-hmac-sha256", base64(&hmac_sha256(&target.secret, body.as_bytes()))),
+        ("x-shopify-hmac-sha256", webhooks::shopify(&target.secret, body.as_bytes())),
     ];
     Some(Delivery { headers, query: String::new(), body })
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{customer_id, order_id, state_of};
 use crate::WebhookTarget;
-use crate::hashes::{base64, hmac_sha256};
 use crate::vendor::{Delivery, Event};
+use crate::verify::webhooks;
 use crate::world::{Change, Line, Pay, Record, Sale, SaleKind};
 
 /// The state that orders are filtered by.
@@ -145,11 +145,9 @@ pub(super) fn webhook(event: &Event, target: &WebhookTarget) -> Option<Delivery>
         "data": {"type": kind, "id": record.id, "object": {key: object}},
     });
     let body = body.to_string();
-    let signed = [target.url.as_str().as_bytes(), body.as_bytes()].concat();
-    let headers = vec![
-        ("content-type", "application/json".to_owned()),
-        ("x-square-hmacsha256-signature", base64(&hmac_sha256(&target.secret, &signed))),
-    ];
+    let signature = webhooks::square(&target.secret, target.url.as_str(), body.as_bytes());
+    let headers =
+        vec![("content-type", "application/json".to_owned()), ("x-square-hmacsha256-signature", signature)];
     Some(Delivery { headers, query: String::new(), body })
 }
 
