@@ -8,6 +8,7 @@ mod china;
 mod keruyun;
 mod loyverse;
 mod meituan_cater;
+mod meituan_waimai;
 mod multipart;
 mod pinzhi;
 mod shopify;
@@ -26,6 +27,7 @@ const VENDORS: &[(&str, Make)] = &[
     ("keruyun", || Box::new(keruyun::Keruyun)),
     ("loyverse", || Box::new(loyverse::Loyverse)),
     ("meituan-cater", || Box::new(meituan_cater::MeituanCater)),
+    ("meituan-waimai", || Box::new(meituan_waimai::MeituanWaimai)),
     ("pinzhi", || Box::new(pinzhi::Pinzhi)),
     ("shopify", || Box::new(shopify::Shopify)),
     ("square", || Box::new(square::Square)),
