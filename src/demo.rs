@@ -14,20 +14,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
-use zhilian_sync_store::{Clock, pos_transactions, sync_cursors, webhook_events};
+use zhilian_sync_store::{Clock, sync_cursors, webhook_events};
 
 use self::feed::{Feed, line};
-use self::shops::DemoSystem;
-use self::verdict::{Comparison, StoredSale, Table};
+use self::system::DemoSystem;
+use self::verdict::{Comparison, Table};
 use crate::app::{App, ProcessRole};
 use crate::config::{LogSettings, Secret, Settings};
-use crate::simulator::Simulator;
 use crate::{serve, telemetry};
 
 mod evidence;
+mod fakes;
 mod feed;
 mod hooks;
 mod shops;
+mod stored;
+mod system;
 mod verdict;
 
 /// Where the API answers, unless said otherwise; `--once` takes any free port.
@@ -35,6 +37,9 @@ const PORT: u16 = 8000;
 
 /// How long `--once` may take in all.
 const ONCE_MAX: Duration = Duration::from_mins(1);
+
+/// How much slower the vendors are while nobody waits for a verdict: their ledgers are kept in memory.
+const LEISURE: u32 = 5;
 
 /// How often the database is looked at for runs that ended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -60,8 +65,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let directory = directory.context("making a folder for the demo's database")?;
     let clock = Clock::system();
     let password = format!("demo-{}", &clock.new_id().simple().to_string()[20..]);
-    let shops = shops::open(&clock, options.once).await.context("opening the simulated vendors")?;
-    let settings = settings(&options, directory.path(), &password, &shops);
+    let slower = if options.once { 1 } else { LEISURE };
+    let shops = shops::open(&clock, slower).await.context("opening the simulated tills")?;
+    let fakes = fakes::open(&clock, slower).await.context("opening the simulated vendors")?;
+    let addresses = shops.iter().map(|shop| shop.address()).chain(fakes.iter().map(|fake| fake.address()));
+    let settings = settings(&options, directory.path(), &password, addresses);
     telemetry::init(&settings.log);
     let stop = serve::stop_on_signals().context("listening for signals")?;
 
@@ -82,7 +90,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     });
 
     introduce(address, &password, &options)?;
-    let systems = shops::connect(&app, shops, address).await?;
+    let mut systems = shops::connect(&app, shops, address).await?;
+    systems.extend(fakes::connect(&app, fakes, address).await?);
     let mut demo = Demo { app, systems, feed: Feed::default(), missing: Vec::new() };
     let outcome = if options.once {
         stop.run_until_cancelled(demo.prove()).await
@@ -97,10 +106,10 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     match exact {
         None if options.once => bail!("the demo was stopped before its verdict"),
-        Some(Verdict::Inexact) => bail!("the database does not hold what was sold"),
+        Some(Verdict::Inexact) => bail!("the database does not hold what the vendors' ledgers say"),
         None => {}
         Some(Verdict::Exact) => say(format_args!(
-            "every sale is stored exactly once, as it is, and every webhook applied once: proven in {:.0} s",
+            "every record is stored exactly once, as it is, and every webhook applied once: proven in {:.0} s",
             started.elapsed().as_secs_f64()
         ))?,
     }
@@ -108,14 +117,19 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 /// The embedded default, with a database and a pace for a demo.
-fn settings(options: &Options, directory: &Path, password: &str, shops: &[Simulator]) -> Settings {
+fn settings(
+    options: &Options,
+    directory: &Path,
+    password: &str,
+    vendors: impl Iterator<Item = SocketAddr>,
+) -> Settings {
     let mut settings = Settings::embedded();
     let port = if options.once { 0 } else { options.port.unwrap_or(PORT) };
     settings.server.address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     settings.database.url = Secret::from(format!("sqlite:{}", directory.join("demo.db").display()).as_str());
     settings.auth.admin_password = Secret::from(password);
     // The vendors' own ports, and nothing else of this machine.
-    settings.vendors.allow_networks = shops.iter().map(|shop| shop.address().to_string()).collect();
+    settings.vendors.allow_networks = vendors.map(|address| address.to_string()).collect();
     // Faults are injected often, and somebody watches.
     settings.engine.retry_initial_secs = 1;
     settings.engine.retry_max_secs = 5;
@@ -128,8 +142,11 @@ fn settings(options: &Options, directory: &Path, password: &str, shops: &[Simula
 fn introduce(address: SocketAddr, password: &str, options: &Options) -> std::io::Result<()> {
     say(format_args!("zhilian-sync demo: http://{address}  (API under /api/v1, its description at /docs)"))?;
     say(format_args!("sign in as `admin` with the password `{password}`"))?;
-    say("three simulated tills sell, change and refund, and fail now and then; two of them post webhooks,")?;
-    say("some twice, late or with a wrong signature; a line for every run that ends:")?;
+    say(
+        "simulated vendors (two tills, a supplier, and one whose customers are members) sell, change, refund, and",
+    )?;
+    say("fail now and then; two of them post webhooks, some twice, late or with a wrong signature;")?;
+    say("a line for every run that ends:")?;
     if !options.once {
         say("(Ctrl-C ends it, and its database with it)")?;
     }
@@ -170,8 +187,10 @@ impl Demo {
         say("")?;
         for system in &self.systems {
             say(format_args!("{}: {}", system.name, system.evidence()))?;
-            let rows = self.stored_sales(system).await?;
-            comparisons.push(Comparison::of(&system.name, &system.vendor.ledger(), &rows));
+            for ledger in system.ledgers() {
+                let rows = stored::records(self.app.store(), system.id, ledger.target).await?;
+                comparisons.push(Comparison::of(&ledger.name, &ledger.told, &rows));
+            }
         }
         say(format_args!("\n{}", Table(&comparisons)))?;
         let posted = self.webhooks().await?;
@@ -205,9 +224,9 @@ impl Demo {
             }
         }
         for system in &self.systems {
-            system.vendor.stop_selling();
+            system.vendor.stop_changing();
         }
-        say("the tills are closed; each system has to be pulled once more to its end")?;
+        say("the vendors are closed; each system has to be pulled once more to its end")?;
         loop {
             looks.tick().await;
             self.show_ended_runs().await?;
@@ -237,7 +256,7 @@ impl Demo {
         for system in &self.systems {
             let mut missing = system.evidence().missing();
             if system.posts_webhooks {
-                missing.extend(hooks::Comparison::missing(&system.vendor.webhook_counters()));
+                missing.extend(system.vendor.webhooks_missing());
             }
             lacking.extend(missing.iter().map(|what| format!("{}: {what}", system.name)));
         }
@@ -266,34 +285,13 @@ impl Demo {
             let is_past = |cursor: &sync_cursors::SyncCursor| {
                 cursor.watermark.is_some_and(|read| read > closed_at)
                     && cursor.sync_log_id.is_some()
-                    && cursor.sync_log_id == system.last_pull
+                    && cursor.sync_log_id.as_ref() == system.last_pulls.get(&cursor.stream)
             };
             if cursors.is_empty() || !cursors.iter().all(is_past) {
-                behind.push(format!("{}: a scheduled pull past its last sale", system.name));
+                behind.push(format!("{}: a scheduled pull past its last change", system.name));
             }
         }
         Ok(behind)
-    }
-
-    async fn stored_sales(&self, system: &DemoSystem) -> anyhow::Result<Vec<StoredSale>> {
-        let mut sales = Vec::new();
-        let mut before = None;
-        loop {
-            let filter = pos_transactions::Filter {
-                system_id: Some(system.id),
-                before,
-                limit: pos_transactions::PAGE_MAX,
-                ..pos_transactions::Filter::default()
-            };
-            let page = pos_transactions::list(self.app.store(), &filter).await?;
-            let Some(last) = page.last() else { return Ok(sales) };
-            before = Some((last.transaction_time, last.id));
-            sales.extend(page.into_iter().map(|row| StoredSale {
-                external_id: row.pos_transaction_id,
-                kind: row.transaction_type.as_str(),
-                total: row.total,
-            }));
-        }
     }
 }
 

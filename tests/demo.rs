@@ -35,12 +35,13 @@ fn demo_once_proves_that_nothing_is_lost_or_doubled() {
     let mut lines = out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     assert!(lines.any(|line| line.join(" ") == header), "there is no table: {said}");
     let rows: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-    assert_eq!(rows.len(), 3, "{said}");
+    let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(names, ["noodles", "hotpot", "pantry", "guests/customers", "guests/receipts"], "{said}");
     for row in &rows {
         let sold: u64 = row[1].parse().unwrap();
         assert!(sold >= 200, "{said}");
         assert_eq!(row[2..], [row[1], "0", "0", "0"], "{said}");
-        let system = row[0];
+        let system = row[0].split('/').next().unwrap();
         let proof = out.lines().find(|line| line.starts_with(&format!("{system}: "))).unwrap();
         assert!(proof.contains("× 429") && !proof.contains(" 0 "), "nothing was injected: {proof}");
         // A run that a fault interrupted says so, and ended well all the same.
@@ -50,7 +51,8 @@ fn demo_once_proves_that_nothing_is_lost_or_doubled() {
     webhooks_are_proven(&out, &said);
 }
 
-/// Two of the tills post webhooks: each event applied once, repetitions counted, forgeries kept apart.
+/// Two of the vendors post webhooks: each event applied once, repetitions counted, and of the till, which is unruly,
+/// forgeries kept apart.
 fn webhooks_are_proven(out: &str, said: &str) {
     let mut lines = out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let header = "webhooks posted applied duplicate quarantined dead out of order";
@@ -62,7 +64,8 @@ fn webhooks_are_proven(out: &str, said: &str) {
         let (posted, applied, duplicate, quarantined, dead, late) =
             (number(1), number(2), number(3), number(4), number(5), number(6));
         assert!(posted >= 20 && applied == posted, "{said}");
-        assert!(duplicate > 0 && quarantined > 1 && late > 0, "{said}");
+        assert!(duplicate > 0, "{said}");
+        assert_eq!(quarantined > 1 && late > 0, row[0] == "noodles", "{said}");
         assert_eq!(dead, 0, "{said}");
     }
 }

@@ -1,19 +1,34 @@
 //! When the demo has shown enough: each system was pulled by its schedule, over several pages, and
 //! through every fault there is. A result without these would prove little.
 
-use crate::simulator::Counters;
-
 /// The fewest pages of the longest listing that a pull read from its first page to its last.
 const PAGES_MIN: u64 = 3;
 
 /// The fewest scheduled pulls that ended well, so that one at least continued where another ended.
 const PULLS_MIN: u64 = 2;
 
+/// What a vendor served and injected since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Served {
+    /// Pages answered.
+    pub(super) pages: u64,
+    /// The pages of the longest listing that was read from its first page to its last.
+    pub(super) longest_listing: u64,
+    /// Answers 429.
+    pub(super) too_many_requests: u64,
+    /// Answers 500.
+    pub(super) server_errors: u64,
+    /// Records listed twice on a page.
+    pub(super) duplicates: u64,
+    /// Records changed between two pages of a listing.
+    pub(super) shifts: u64,
+}
+
 /// What one system has been through.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Evidence {
     /// What its vendor served and injected.
-    pub(super) vendor: Counters,
+    pub(super) vendor: Served,
     /// Its scheduled pulls that ended well.
     pub(super) scheduled_pulls: u64,
     /// Its windows have an end, so pages move when a sale changes while they are read.
@@ -68,13 +83,13 @@ mod tests {
     #[test]
     fn nothing_is_not_enough_and_each_lack_is_named() {
         let enough = Evidence {
-            vendor: Counters {
+            vendor: Served {
                 longest_listing: 3,
                 too_many_requests: 1,
                 server_errors: 1,
                 duplicates: 1,
                 shifts: 1,
-                ..Counters::default()
+                ..Served::default()
             },
             scheduled_pulls: 2,
             pages_move: true,

@@ -1,4 +1,4 @@
-//! The demo's three shops: a simulated vendor each, and the system that is connected to it.
+//! The demo's two tills: a simulated vendor each, and the system that is connected to it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,12 +7,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use zhilian_sync_jobs::Kind;
 use zhilian_sync_jobs::enqueue::{self, Wish};
-use zhilian_sync_store::sync_logs::Run;
-use zhilian_sync_store::{Clock, RunId, SyncStatus, SystemId, SystemType, Trigger, external_systems};
+use zhilian_sync_store::{Clock, SystemType, external_systems};
 
-use super::evidence::Evidence;
+use super::system::{DemoSystem, Vendor};
 use crate::api::BASE;
 use crate::app::App;
 use crate::simulator::{FaultPlan, Simulator, SimulatorSettings, WebhookPlan, WebhookTarget};
@@ -22,9 +20,6 @@ const GENERIC: &str = "generic-rest";
 
 /// How far back the sales begin that were made before the start.
 const HISTORY_SPAN: Duration = Duration::from_hours(1);
-
-/// How much slower the tills are while nobody waits for a verdict: their ledgers are kept in memory.
-const LEISURE: u32 = 5;
 
 /// What one shop is like.
 struct Plan {
@@ -38,7 +33,7 @@ struct Plan {
 }
 
 /// Different paces and schedules, and the same sale ids in each: ids are unique within a system only.
-const PLANS: [Plan; 3] = [
+const PLANS: [Plan; 2] = [
     Plan {
         system: "noodles",
         provider: "demo-pos",
@@ -47,15 +42,6 @@ const PLANS: [Plan; 3] = [
         pace: Duration::from_millis(100),
         history: 240,
         interval_secs: 2,
-    },
-    Plan {
-        system: "tea",
-        provider: "demo-pos",
-        shop_name: "半山茶铺",
-        shop_id: "shop-2",
-        pace: Duration::from_millis(170),
-        history: 200,
-        interval_secs: 3,
     },
     Plan {
         system: "hotpot",
@@ -99,40 +85,8 @@ fn generic_config() -> Map<String, Value> {
     }
 }
 
-/// A system of the demo, its vendor, and what it has been through.
-pub(super) struct DemoSystem {
-    pub(super) id: SystemId,
-    pub(super) name: String,
-    pub(super) vendor: Simulator,
-    pub(super) scheduled_pulls: u64,
-    /// The last scheduled pull that ended well.
-    pub(super) last_pull: Option<RunId>,
-    /// Its vendor posts what happens, and must not be believed everything.
-    pub(super) posts_webhooks: bool,
-    pages_move: bool,
-}
-
-impl DemoSystem {
-    /// Notes a run of this system that ended.
-    pub(super) fn note(&mut self, run: &Run) {
-        let is_pull = Kind::parse(&run.kind) == Some(Kind::Pull) && run.trigger == Trigger::Schedule;
-        if is_pull && run.status == SyncStatus::Success {
-            self.scheduled_pulls += 1;
-            self.last_pull = Some(run.id);
-        }
-    }
-
-    pub(super) fn evidence(&self) -> Evidence {
-        Evidence {
-            vendor: self.vendor.counters(),
-            scheduled_pulls: self.scheduled_pulls,
-            pages_move: self.pages_move,
-        }
-    }
-}
-
-/// Opens the vendors, each on a port of its own.
-pub(super) async fn open(clock: &Clock, in_haste: bool) -> std::io::Result<Vec<Simulator>> {
+/// Opens the tills, each on a port of its own; `slower` by a factor while nobody waits for a verdict.
+pub(super) async fn open(clock: &Clock, slower: u32) -> std::io::Result<Vec<Simulator>> {
     let mut vendors = Vec::new();
     for (seed, plan) in (1..).zip(&PLANS) {
         let settings = SimulatorSettings {
@@ -140,7 +94,7 @@ pub(super) async fn open(clock: &Clock, in_haste: bool) -> std::io::Result<Vec<S
             shop_id: plan.shop_id.into(),
             api_key: SecretString::from(clock.new_id().simple().to_string()),
             seed,
-            pace: Some(if in_haste { plan.pace } else { plan.pace * LEISURE }),
+            pace: Some(plan.pace * slower),
             history: plan.history,
             history_span: HISTORY_SPAN,
             faults: FaultPlan::lively(),
@@ -194,9 +148,9 @@ pub(super) async fn connect(
         systems.push(DemoSystem {
             id: system.id,
             name: plan.system.to_owned(),
-            vendor,
+            vendor: Vendor::Till(vendor),
             scheduled_pulls: 0,
-            last_pull: None,
+            last_pulls: BTreeMap::new(),
             posts_webhooks,
             pages_move,
         });

@@ -1,46 +1,53 @@
-//! The demo's verdict: what was sold against what is stored, sale by sale. Nothing here knows how
-//! the records came into the database, and that is the point.
+//! The demo's verdict: what the vendors' ledgers say against what is stored, record by record. Nothing here knows
+//! how the records came into the database, and that is the point.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::simulator::LedgerEntry;
-
 /// How many ids of a fault are named before the rest is only counted.
 const NAMED_MAX: usize = 5;
 
-/// A transaction as the database has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredSale {
-    /// The vendor's id.
-    pub(super) external_id: String,
-    /// `sale`, `refund` or `void`.
+/// A record as its vendor has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    /// `sale`, `refund` or `void`; how far an order is; `member`.
     pub(super) kind: &'static str,
-    /// In fen.
-    pub(super) total: i64,
+    /// What was paid, in minor units, or a member's points.
+    pub(super) worth: i64,
 }
 
-/// One system's sales and what became of them.
+/// A record as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StoredRecord {
+    /// The vendor's id.
+    pub(super) external_id: String,
+    /// As in [`Told`].
+    pub(super) kind: &'static str,
+    /// As in [`Told`].
+    pub(super) worth: i64,
+}
+
+/// One list of a vendor and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Comparison {
-    /// The system's name.
+    /// The system, and where it has several lists, the list.
     pub(super) system: String,
     /// Records of the vendor's ledger.
     pub(super) sold: usize,
     /// Rows in the database.
     pub(super) stored: usize,
-    /// Ids that were sold and are not stored.
+    /// Ids of the ledger that are not stored.
     pub(super) lost: Vec<String>,
-    /// Ids of rows beyond the one that each sale ought to have.
+    /// Ids of rows beyond the one that each record ought to have.
     pub(super) doubled: Vec<String>,
-    /// Ids that are stored with another amount or kind than they have in the ledger.
+    /// Ids that are stored with another worth or kind than they have in the ledger.
     pub(super) wrong: Vec<String>,
 }
 
 impl Comparison {
     /// Compares the ledger with every row that the database has of the system.
     #[must_use]
-    pub(super) fn of(system: &str, ledger: &BTreeMap<String, LedgerEntry>, rows: &[StoredSale]) -> Self {
+    pub(super) fn of(system: &str, ledger: &BTreeMap<String, Told>, rows: &[StoredRecord]) -> Self {
         let (mut doubled, mut wrong) = (Vec::new(), Vec::new());
         let mut found = BTreeSet::new();
         for row in rows {
@@ -48,7 +55,7 @@ impl Comparison {
             if sold.is_none() || !found.insert(row.external_id.as_str()) {
                 doubled.push(row.external_id.clone());
             }
-            if sold.is_some_and(|sold| (sold.kind.as_str(), sold.total_fen) != (row.kind, row.total)) {
+            if sold.is_some_and(|sold| (sold.kind, sold.worth) != (row.kind, row.worth)) {
                 wrong.push(row.external_id.clone());
             }
         }
@@ -56,7 +63,7 @@ impl Comparison {
         Self { system: system.to_owned(), sold: ledger.len(), stored: rows.len(), lost, doubled, wrong }
     }
 
-    /// Whether every sale is stored once, as it is.
+    /// Whether every record is stored once, as it is.
     #[must_use]
     pub(super) fn is_exact(&self) -> bool {
         self.lost.is_empty() && self.doubled.is_empty() && self.wrong.is_empty()
@@ -104,23 +111,19 @@ impl fmt::Display for Table<'_> {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
-    use crate::simulator::SaleKind;
 
-    fn ledger(sales: &[(&str, SaleKind, i64)]) -> BTreeMap<String, LedgerEntry> {
-        let entry = |kind, total_fen| LedgerEntry { kind, total_fen, updated_at: DateTime::UNIX_EPOCH };
-        sales.iter().map(|(id, kind, total)| ((*id).to_owned(), entry(*kind, *total))).collect()
+    fn ledger(sales: &[(&str, &'static str, i64)]) -> BTreeMap<String, Told> {
+        sales.iter().map(|&(id, kind, worth)| (id.to_owned(), Told { kind, worth })).collect()
     }
 
-    fn row(id: &str, kind: &'static str, total: i64) -> StoredSale {
-        StoredSale { external_id: id.into(), kind, total }
+    fn row(id: &str, kind: &'static str, worth: i64) -> StoredRecord {
+        StoredRecord { external_id: id.into(), kind, worth }
     }
 
     #[test]
     fn sales_stored_once_and_right_are_exact() {
-        let ledger = ledger(&[("S-1", SaleKind::Sale, 100), ("S-2", SaleKind::Refund, 50)]);
+        let ledger = ledger(&[("S-1", "sale", 100), ("S-2", "refund", 50)]);
         let rows = [row("S-2", "refund", 50), row("S-1", "sale", 100)];
         let comparison = Comparison::of("a", &ledger, &rows);
         assert!(comparison.is_exact());
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn every_way_to_be_inexact_is_found_and_named() {
         let sold: Vec<String> = (1..=9).map(|n| format!("S-{n}")).collect();
-        let sales: Vec<_> = sold.iter().map(|id| (id.as_str(), SaleKind::Sale, 100)).collect();
+        let sales: Vec<_> = sold.iter().map(|id| (id.as_str(), "sale", 100)).collect();
         let rows = [
             row("S-1", "sale", 100),
             row("S-1", "sale", 100),
