@@ -197,6 +197,12 @@ impl Simulator {
         self.by_hand(|world, vendor, now| world.make(vendor, stream, now))
     }
 
+    /// Makes one record that is written down only now, though its times say `at`: tills that were offline do
+    /// so. Returns its id; `None` if there is no such list.
+    pub fn add_late(&self, stream: &str, at: DateTime<Utc>) -> Option<String> {
+        self.by_hand(|world, vendor, _| world.make_late(vendor, stream, at))
+    }
+
     /// Changes a record; false if there is none that can still change.
     pub fn change(&self, stream: &str, id: &str) -> bool {
         self.by_hand(|world, _, now| world.change(stream, id, now))

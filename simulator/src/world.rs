@@ -158,6 +158,17 @@ impl World {
     /// Makes one record and returns its id; `None` if there is no such list.
     pub(crate) fn make(&mut self, vendor: &dyn Vendor, stream: &str, now: DateTime<Utc>) -> Option<String> {
         let at = self.moment(now);
+        self.make_late(vendor, stream, at)
+    }
+
+    /// Makes one record whose times lie before those of others that are there already.
+    pub(crate) fn make_late(
+        &mut self,
+        vendor: &dyn Vendor,
+        stream: &str,
+        at: DateTime<Utc>,
+    ) -> Option<String> {
+        let at = self.kept(at);
         let list = self.lists.get(stream)?;
         let (stream, number) = (list.stream, list.made + 1);
         let mut record = making::record(self, &stream, number, at);
@@ -250,10 +261,14 @@ impl World {
 
     /// Times never run backwards, even if the clock is set back, and are as exact as the vendor keeps them.
     fn moment(&mut self, now: DateTime<Utc>) -> DateTime<Utc> {
-        let step = self.resolution.num_milliseconds().max(1);
-        let millis = now.timestamp_millis().div_euclid(step) * step;
-        let at = DateTime::from_timestamp_millis(millis).unwrap_or(now);
-        self.last_change = self.last_change.max(at);
+        self.last_change = self.last_change.max(self.kept(now));
         self.last_change
+    }
+
+    /// A time as exactly as the vendor keeps it.
+    fn kept(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        let step = self.resolution.num_milliseconds().max(1);
+        let millis = time.timestamp_millis().div_euclid(step) * step;
+        DateTime::from_timestamp_millis(millis).unwrap_or(time)
     }
 }

@@ -44,6 +44,9 @@ struct Heard {
     simulator: OnceLock<Weak<Simulator>>,
     statuses: Mutex<Vec<u16>>,
     watch: Mutex<Option<Watch>>,
+    clock: Clock,
+    /// How long each answer takes, by the clock.
+    takes: Mutex<TimeDelta>,
 }
 
 /// Plays with every row of the matrix on every database. The vendor's history lies within `span`.
@@ -178,6 +181,11 @@ impl Stage {
         *self.heard.watch.lock().unwrap() = Some(watch);
     }
 
+    /// From now on each answer takes so long, by the clock: then budgets of calls fill up meanwhile.
+    pub(crate) fn answers_take(&self, time: TimeDelta) {
+        *self.heard.takes.lock().unwrap() = time;
+    }
+
     /// Enters the vendor's credentials of now.
     pub(crate) async fn enter_credentials(&mut self) {
         let mut system = external_systems::get(self.store(), self.system.id).await.unwrap();
@@ -219,6 +227,8 @@ async fn vendor_of(row: &Row, clock: &Clock, span: TimeDelta) -> (Arc<Simulator>
         simulator: OnceLock::new(),
         statuses: Mutex::default(),
         watch: Mutex::default(),
+        clock: clock.clone(),
+        takes: Mutex::default(),
     });
     let (clock, told) = (clock.clone(), Arc::clone(&heard));
     let settings = zhilian_sync_simulator::Settings {
@@ -236,6 +246,7 @@ async fn vendor_of(row: &Row, clock: &Clock, span: TimeDelta) -> (Arc<Simulator>
 impl Heard {
     fn hear(&self, status: u16) {
         self.statuses.lock().unwrap().push(status);
+        self.clock.advance(*self.takes.lock().unwrap());
         let simulator = self.simulator.get().and_then(Weak::upgrade);
         if let (Some(simulator), Some(watch)) = (simulator, self.watch.lock().unwrap().as_mut()) {
             watch(&simulator, simulator.pages(self.stream).len());

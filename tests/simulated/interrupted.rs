@@ -103,6 +103,7 @@ async fn a_vendor_that_asks_for_fewer_calls_is_left_alone_for_as_long_as_it_says
             ..Faults::default()
         };
         stage.simulator.set_faults(faults);
+        stage.answers_take(TimeDelta::seconds(1));
         let run = stage.wish().await;
         let waiting = stage.work(run).await;
         assert_eq!(waiting.status, SyncStatus::Pending, "{}: {waiting:?}", stage.name());
@@ -110,7 +111,7 @@ async fn a_vendor_that_asks_for_fewer_calls_is_left_alone_for_as_long_as_it_says
         // A vendor that says so by a code of its own names no time.
         let least = if stage.statuses().contains(&429) { TimeDelta::seconds(77) } else { TimeDelta::zero() };
         assert!(waiting.run_at - stage.now() >= least, "{}: {}", stage.name(), waiting.run_at);
-        stage.advance(least - TimeDelta::seconds(1));
+        stage.advance(least - TimeDelta::seconds(2));
         stage.work(run).await;
         if least > TimeDelta::zero() {
             assert_eq!(stage.simulator.counters().requests, asked, "{}: it was asked too soon", stage.name());

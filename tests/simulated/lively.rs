@@ -18,6 +18,7 @@ async fn a_lively_vendor_is_kept_in_step_with() {
     on_every_row(TimeDelta::hours(20), |stage| async move {
         let faults = Faults { slow_by: Duration::from_millis(20), ..Faults::lively() };
         stage.simulator.set_faults(faults);
+        stage.answers_take(TimeDelta::seconds(1));
         for _ in 0..ROUNDS {
             for _ in 0..TRADES {
                 stage.advance(TimeDelta::seconds(19));
