@@ -11,6 +11,8 @@ mod interrupted;
 mod kept;
 #[path = "simulated/lively.rs"]
 mod lively;
+#[path = "simulated/looked_up.rs"]
+mod looked_up;
 #[path = "simulated/reading.rs"]
 mod reading;
 #[path = "simulated/rows.rs"]

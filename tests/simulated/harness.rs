@@ -18,7 +18,7 @@ use zhilian_sync_store::testing::{self, TestStore};
 use zhilian_sync_store::{Clock, RunId, Store, SyncStatus, SystemStatus, sync_cursors};
 
 use crate::kept::{expected, stored};
-use crate::rows::{Row, manifest, rows};
+use crate::rows::{Row, looked_up, manifest, rows};
 
 /// How many records a stream has at the start.
 pub(crate) const HISTORY: u32 = 40;
@@ -51,7 +51,16 @@ struct Heard {
 
 /// Plays with every row of the matrix on every database. The vendor's history lies within `span`.
 pub(crate) async fn on_every_row<F: Future<Output = Stage>>(span: TimeDelta, play: impl Fn(Stage) -> F) {
-    for row in rows().await {
+    on_each(rows().await, span, play).await;
+}
+
+/// The same with streams whose records are told one by one.
+pub(crate) async fn on_every_lookup<F: Future<Output = Stage>>(play: impl Fn(Stage) -> F) {
+    on_each(looked_up().await, TimeDelta::hours(20), play).await;
+}
+
+async fn on_each<F: Future<Output = Stage>>(rows: Vec<Row>, span: TimeDelta, play: impl Fn(Stage) -> F) {
+    for row in rows {
         for store in testing::every(|| Clock::fake(testing::noon())).await {
             let mut stage = play(Stage::new(row.clone(), store, span).await).await;
             let left = zhilian_sync_jobs::testing::due(&stage.ctx).await;

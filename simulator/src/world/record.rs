@@ -282,6 +282,8 @@ pub struct Entry {
     pub name: Option<String>,
     /// A member's points.
     pub points: Option<i64>,
+    /// A member's telephone number.
+    pub phone: Option<String>,
 }
 
 impl Record {
@@ -319,6 +321,7 @@ impl Record {
                 (state, payment.amount + payment.tip, None, None)
             }
         };
-        Entry { kind, total, updated_at: self.updated_at, deleted: self.deleted, name, points }
+        let phone = self.member().map(|member| member.phone.clone());
+        Entry { kind, total, updated_at: self.updated_at, deleted: self.deleted, name, points, phone }
     }
 }
