@@ -23,6 +23,9 @@ use crate::rows::{Row, looked_up, manifest, rows};
 /// How many records a stream has at the start.
 pub(crate) const HISTORY: u32 = 40;
 
+/// How long an answer takes: then the narrowest budget, five calls a second, is never spent for long.
+const ANSWER_TAKES: TimeDelta = TimeDelta::milliseconds(200);
+
 /// Told how many pages of the stream were served, after each request and before its answer is sent.
 type Watch = Box<dyn FnMut(&Simulator, usize) + Send>;
 
@@ -45,7 +48,7 @@ struct Heard {
     statuses: Mutex<Vec<u16>>,
     watch: Mutex<Option<Watch>>,
     clock: Clock,
-    /// How long each answer takes, by the clock.
+    /// How long each answer takes, by the clock: budgets of calls fill up meanwhile.
     takes: Mutex<TimeDelta>,
 }
 
@@ -190,7 +193,7 @@ impl Stage {
         *self.heard.watch.lock().unwrap() = Some(watch);
     }
 
-    /// From now on each answer takes so long, by the clock: then budgets of calls fill up meanwhile.
+    /// From now on each answer takes so long, by the clock.
     pub(crate) fn answers_take(&self, time: TimeDelta) {
         *self.heard.takes.lock().unwrap() = time;
     }
@@ -237,7 +240,7 @@ async fn vendor_of(row: &Row, clock: &Clock, span: TimeDelta) -> (Arc<Simulator>
         statuses: Mutex::default(),
         watch: Mutex::default(),
         clock: clock.clone(),
-        takes: Mutex::default(),
+        takes: Mutex::new(ANSWER_TAKES),
     });
     let (clock, told) = (clock.clone(), Arc::clone(&heard));
     let settings = zhilian_sync_simulator::Settings {

@@ -64,7 +64,9 @@ async fn a_record_of_the_windows_very_end_is_not_missed() {
             stage.advance(stage.row.lag());
             stage.pull().await;
             let end = vendor.ledger(stream)[&at_the_end].updated_at;
-            assert_eq!(stage.watermark().await, end, "{}", stage.name());
+            if stage.row.is_read_at_once() {
+                assert_eq!(stage.watermark().await, end, "{}", stage.name());
+            }
             // Two that the vendor writes down only now, with the second that was read up to.
             vendor.add_late(stream, end).unwrap();
             vendor.add_late(stream, end - TimeDelta::milliseconds(400)).unwrap();

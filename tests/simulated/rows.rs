@@ -35,12 +35,20 @@ impl Row {
         let number = |name: &str, default: i64| {
             window.and_then(|window| window.get(name)).and_then(Value::as_integer).unwrap_or(default)
         };
-        let by_days = window.is_some_and(|window| {
-            window.get("days").is_some() || window.get("format").and_then(Value::as_str) == Some("date")
-        });
+        let text = |name: &str| window.and_then(|window| window.get(name)).and_then(Value::as_str);
+        let by_days = window.is_some_and(|window| window.get("days").is_some())
+            || text("format") == Some("date")
+            || text("pattern").is_some_and(|pattern| !pattern.contains("%H"));
         let overlap = TimeDelta::seconds(number("overlap_secs", 120));
         // The day of the watermark has begun up to a day before it.
         if by_days { overlap + TimeDelta::days(number("reread_days", 1) + 1) } else { overlap }
+    }
+
+    /// Whether its watermark is the moment that its last pull had read up to; else there are parts and days.
+    pub(crate) fn is_read_at_once(&self) -> bool {
+        let stream = self.stream_table();
+        !stream.contains_key("for_each")
+            && stream.get("window").is_some_and(|window| window.get("days").is_none())
     }
 
     /// How far before the vendor's time a window ends.
