@@ -16,7 +16,7 @@ pub use crate::request::{Reply, Request};
 pub use crate::scene::{Page, Scene};
 pub use crate::tokens::Tokens;
 pub use crate::webhooks::{Delivery, Event};
-use crate::world::{Currency, Entry, Record, Shop, What};
+use crate::world::{Currency, Entry, OrderState, Record, Shop, What};
 
 /// One list of a vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,11 @@ pub trait Vendor: Send + Sync {
     /// own.
     fn refund_is_a_state(&self) -> bool {
         false
+    }
+
+    /// How far an order at a supplier is when the vendor first tells of it.
+    fn orders_begin(&self) -> OrderState {
+        OrderState::Pending
     }
 
     /// How long after it came about a record still changes; `None` for ever. Where a list is asked for by the

@@ -25,7 +25,7 @@ use crate::world::{Currency, Shop, What};
 const TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// How long after the end of a meal its order is still corrected, voided or paid back.
-const ORDERS_CHANGE_WITHIN: TimeDelta = TimeDelta::minutes(60);
+const ORDERS_CHANGE_WITHIN: TimeDelta = TimeDelta::minutes(75);
 
 /// The shop, `shopIdenty` and `shopId`.
 const SHOP: &str = "810094162";

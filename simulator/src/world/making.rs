@@ -108,6 +108,7 @@ fn phone(number: u64) -> String {
 }
 
 fn supplier_order(world: &mut World, at: DateTime<Utc>) -> SupplierOrder {
+    let begin = world.orders_begin;
     let chance = &mut world.chance;
     let lines: Vec<Line> = (0..=chance.below(4))
         .map(|_| {
@@ -118,8 +119,7 @@ fn supplier_order(world: &mut World, at: DateTime<Utc>) -> SupplierOrder {
         .collect();
     let (supplier_id, supplier_name) = *chance.pick(&SUPPLIERS);
     SupplierOrder {
-        // Goods often come before anybody has written down that they were ordered.
-        state: if chance.one_in(2) { OrderState::Delivered } else { OrderState::Pending },
+        state: begin,
         supplier_id: supplier_id.into(),
         supplier_name: supplier_name.into(),
         ordered_at: at,
@@ -161,12 +161,15 @@ pub(super) fn correct(record: &mut Record) -> bool {
             sale.discount += less;
             sale.total -= less;
         }
-        Body::SupplierOrder(order) => {
-            let Some(next) = order.state.next() else {
-                return false;
-            };
-            order.state = next;
-        }
+        Body::SupplierOrder(order) => match (order.state.next(), order.lines.first_mut()) {
+            (Some(next), _) => order.state = next,
+            // What has come is counted again, and there is one more.
+            (None, Some(line)) if order.state == OrderState::Delivered => {
+                line.quantity += 1;
+                order.total += line.price;
+            }
+            _ => return false,
+        },
         Body::Member(member) => {
             member.points += 10;
             member.balance += 100;
