@@ -21,7 +21,7 @@ use crate::kept::{expected, stored};
 use crate::rows::{Row, looked_up, manifest, rows};
 
 /// How many records a stream has at the start.
-pub(crate) const HISTORY: u32 = 40;
+const HISTORY: u32 = 40;
 
 /// How long an answer takes: then the narrowest budget, five calls a second, is never spent for long.
 const ANSWER_TAKES: TimeDelta = TimeDelta::milliseconds(200);
@@ -119,6 +119,24 @@ impl Stage {
     /// Moves the clock.
     pub(crate) fn advance(&self, by: TimeDelta) {
         self.store.clock().advance(by);
+    }
+
+    /// Moves the clock to a whole second, which is how exactly a vendor tells its time.
+    pub(crate) fn advance_to_the_second(&self) {
+        let past = i64::from(self.now().timestamp_subsec_millis());
+        self.advance(TimeDelta::milliseconds((1_000 - past) % 1_000));
+    }
+
+    /// Makes one record that the vendor tells of: some of those that are made it keeps to itself.
+    pub(crate) fn add(&self) -> String {
+        let made = || self.simulator.add(self.row.stream).unwrap();
+        let told = |id: &String| self.simulator.ledger(self.row.stream).contains_key(id);
+        std::iter::repeat_with(made).take(50).find(told).unwrap()
+    }
+
+    /// How many records the vendor tells of.
+    pub(crate) fn told(&self) -> i64 {
+        i64::try_from(self.simulator.ledger(self.row.stream).len()).unwrap()
     }
 
     /// Wishes a pull, which nobody works on yet.

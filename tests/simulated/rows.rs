@@ -44,6 +44,16 @@ impl Row {
         if by_days { overlap + TimeDelta::days(number("reread_days", 1) + 1) } else { overlap }
     }
 
+    /// Whether records are told in full by a second call: what disturbs it makes the page be read again.
+    pub(crate) fn has_details(&self) -> bool {
+        self.stream_table().contains_key("detail")
+    }
+
+    /// Whether what is listed can change: Meituan lists purchase orders once they are done.
+    pub(crate) fn can_change(&self) -> bool {
+        self.vendor != "meituan-cater"
+    }
+
     /// Whether its watermark is the moment that its last pull had read up to; else there are parts and days.
     pub(crate) fn is_read_at_once(&self) -> bool {
         let stream = self.stream_table();
