@@ -26,7 +26,7 @@ const HISTORY: u32 = 40;
 /// How long an answer takes: then the narrowest budget, five calls a second, is never spent for long.
 const ANSWER_TAKES: TimeDelta = TimeDelta::milliseconds(200);
 
-/// Told how many pages of the stream were served, after each request and before its answer is sent.
+/// Told how many pages with records of the stream were served, after each request and before its answer is sent.
 type Watch = Box<dyn FnMut(&Simulator, usize) + Send>;
 
 /// One stream of one vendor on one database. Dropping it fails the test while runs are due.
@@ -198,7 +198,7 @@ impl Stage {
         self.heard.statuses.lock().unwrap().clone()
     }
 
-    /// Does this once, after so many pages in all were served and before the last of them arrives.
+    /// Does this once, after so many pages with records were served in all and before the last of them arrives.
     pub(crate) fn after_pages(&self, count: usize, act: impl FnOnce(&Simulator) + Send + 'static) {
         let mut act = Some(act);
         let watch: Watch = Box::new(move |simulator, served| {
@@ -279,7 +279,8 @@ impl Heard {
         self.clock.advance(*self.takes.lock().unwrap());
         let simulator = self.simulator.get().and_then(Weak::upgrade);
         if let (Some(simulator), Some(watch)) = (simulator, self.watch.lock().unwrap().as_mut()) {
-            watch(&simulator, simulator.pages(self.stream).len());
+            let full = simulator.pages(self.stream).iter().filter(|page| !page.ids.is_empty()).count();
+            watch(&simulator, full);
         }
     }
 }

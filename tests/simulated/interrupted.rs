@@ -8,13 +8,24 @@ use chrono::TimeDelta;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use zhilian_sync_jobs::worker;
-use zhilian_sync_simulator::{Every, Faults};
+use zhilian_sync_simulator::{Every, Faults, PageServed};
 use zhilian_sync_store::{SyncStatus, SystemStatus, external_systems};
 
 use crate::harness::on_every_row;
 
 /// A history without days between its records.
 const SHORT: TimeDelta = TimeDelta::hours(20);
+
+/// The pages that may come after so many stored records: one that holds some, and the empty ones before it,
+/// which leave no trace in the counts.
+fn pages_after(served: &[PageServed], stored: i64) -> impl Iterator<Item = &PageServed> {
+    let mut records = 0;
+    served.iter().filter(move |page| {
+        let is_next = records == stored;
+        records += i64::try_from(page.ids.len()).unwrap();
+        is_next
+    })
+}
 
 #[tokio::test]
 async fn another_worker_goes_on_at_the_page_that_the_lost_one_had_come_to() {
@@ -35,16 +46,10 @@ async fn another_worker_goes_on_at_the_page_that_the_lost_one_had_come_to() {
         let ended = stage.to_its_end(run).await;
         assert_eq!((ended.status, ended.attempt), (SyncStatus::Success, 2), "{}: {ended:?}", stage.name());
         assert_eq!(ended.records_total, stage.told(), "{}", stage.name());
-        // What the run had counted is what was stored: the first page after that is the next to be asked for.
-        let mut records = 0;
-        let stored = before.iter().take_while(|page| {
-            records += i64::try_from(page.ids.len()).unwrap();
-            records <= kept.records_total
-        });
-        let stored = stored.count();
-        assert!(stored >= 2, "{}: {stored} pages were stored before the worker was lost", stage.name());
-        let first_again = &stage.pages()[before.len()];
-        assert_eq!(first_again.ids, before[stored].ids, "{}", stage.name());
+        assert!(kept.records_total > 7, "{}: {} records were stored", stage.name(), kept.records_total);
+        let again = &stage.pages()[before.len()];
+        let resumed = pages_after(&before, kept.records_total).any(|page| page.ids == again.ids);
+        assert!(resumed, "{}: it went on at {:?}", stage.name(), again.ids);
         stage.agrees().await;
         stage
     })
