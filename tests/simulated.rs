@@ -17,3 +17,5 @@ mod looked_up;
 mod reading;
 #[path = "simulated/rows.rs"]
 mod rows;
+#[path = "simulated/webhooks.rs"]
+mod webhooks;

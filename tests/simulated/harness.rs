@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use poem::Server;
+use poem::listener::TcpAcceptor;
 use secrecy::SecretString;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use zhilian_sync::api;
+use zhilian_sync::app::App;
 use zhilian_sync::config::Settings;
 use zhilian_sync_jobs::enqueue::{self, Wish};
 use zhilian_sync_jobs::queue::Queue;
 use zhilian_sync_jobs::vendor::Vendors;
 use zhilian_sync_jobs::{Context, testing::drain};
-use zhilian_sync_simulator::{PageServed, Simulator};
+use zhilian_sync_simulator::{PageServed, Simulator, WebhookTarget};
 use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::sync_logs::{self, Run};
 use zhilian_sync_store::testing::{self, TestStore};
@@ -37,6 +42,7 @@ pub(crate) struct Stage {
     pub(crate) system: ExternalSystem,
     store: TestStore,
     heard: Arc<Heard>,
+    settings: Settings,
     _manifests: TempDir,
     finished: bool,
 }
@@ -85,8 +91,8 @@ impl Stage {
         settings.vendors.directory = manifests.path().display().to_string();
         let vendors = Vendors::new(&settings.vendors, store.store.clone()).unwrap();
         let queue = Queue::memory(&settings.queue);
-        let (engine, webhooks) = (settings.engine, settings.webhooks);
-        let ctx = Context::new(store.store.clone(), queue, vendors, engine, settings.queue, webhooks);
+        let (engine, webhooks) = (settings.engine.clone(), settings.webhooks.clone());
+        let ctx = Context::new(store.store.clone(), queue, vendors, engine, settings.queue.clone(), webhooks);
         let system_type = simulator.system_type().parse().unwrap();
         let mut system = external_systems::blank(&store.store, "simulated", system_type, row.vendor);
         system.status = SystemStatus::Active;
@@ -97,7 +103,7 @@ impl Stage {
         let mut tx = store.store.begin().await.unwrap();
         external_systems::insert(&mut tx, &system).await.unwrap();
         tx.commit().await.unwrap();
-        Self { row, ctx, simulator, system, store, heard, _manifests: manifests, finished: false }
+        Self { row, ctx, simulator, system, store, heard, settings, _manifests: manifests, finished: false }
     }
 
     /// Vendor, stream and database, for messages.
@@ -224,6 +230,27 @@ impl Stage {
         external_systems::save(&mut tx, &system, None, self.now()).await.unwrap();
         tx.commit().await.unwrap();
         self.system = external_systems::get(self.store(), system.id).await.unwrap();
+    }
+
+    /// Serves the API on a port of its own, and has the vendor post to it from now on.
+    pub(crate) async fn receive_webhooks(&mut self) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let root = format!("http://{}{}", listener.local_addr().unwrap(), api::BASE);
+        let url = format!("{root}/integrations/webhooks/{}/{}", self.system.system_type, self.system.id);
+        let secret = "the-vendors-own-secret";
+        let mut system = external_systems::get(self.store(), self.system.id).await.unwrap();
+        let secrets = BTreeMap::from([("default".to_owned(), SecretString::from(secret))]);
+        external_systems::set_webhook_secrets(self.store(), &mut system, &secrets).unwrap();
+        system.webhook_url = Some(url.clone());
+        let mut tx = self.store.begin().await.unwrap();
+        external_systems::save(&mut tx, &system, None, self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        let queue = Queue::memory(&self.settings.queue);
+        let vendors = Vendors::new(&self.settings.vendors, self.store.store.clone()).unwrap();
+        let app = App::from_parts(self.settings.clone(), self.store.store.clone(), queue, vendors);
+        let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap());
+        tokio::spawn(server.run(api::endpoint(&app)));
+        self.simulator.post_webhooks(WebhookTarget { url: url.parse().unwrap(), secret: secret.into() });
     }
 
     /// The end of every test: the database says what the ledger says, and the vendor has refused nothing.

@@ -54,6 +54,11 @@ impl Row {
         self.vendor != "meituan-cater"
     }
 
+    /// Whether the vendor posts what changes.
+    pub(crate) fn is_posted(&self) -> bool {
+        self.manifest.contains_key("webhook")
+    }
+
     /// Whether its watermark is the moment that its last pull had read up to; else there are parts and days.
     pub(crate) fn is_read_at_once(&self) -> bool {
         let stream = self.stream_table();
