@@ -114,15 +114,16 @@ async fn a_vendor_that_asks_for_fewer_calls_is_left_alone_for_as_long_as_it_says
         stage.simulator.set_faults(faults);
         stage.answers_take(TimeDelta::seconds(1));
         let run = stage.wish().await;
+        let begun = stage.now();
         let waiting = stage.work(run).await;
         assert_eq!(waiting.status, SyncStatus::Pending, "{}: {waiting:?}", stage.name());
         let asked = stage.simulator.counters().requests;
         // A vendor that says so by a code of its own names no time.
         let least = if stage.statuses().contains(&429) { TimeDelta::seconds(77) } else { TimeDelta::zero() };
-        assert!(waiting.run_at - stage.now() >= least, "{}: {}", stage.name(), waiting.run_at);
-        stage.advance(least - TimeDelta::seconds(2));
-        stage.work(run).await;
+        assert!(waiting.run_at - begun >= least, "{}: {}", stage.name(), waiting.run_at);
         if least > TimeDelta::zero() {
+            stage.advance(waiting.run_at - stage.now() - TimeDelta::seconds(2));
+            stage.work(run).await;
             assert_eq!(stage.simulator.counters().requests, asked, "{}: it was asked too soon", stage.name());
         }
         let ended = stage.to_its_end(run).await;

@@ -88,7 +88,7 @@ async fn what_changes_between_two_pages_arrives_in_the_end() {
         stage.simulator.set_faults(faults);
         stage.pull().await;
         let changed = stage.simulator.counters().changes_between_pages;
-        assert!(changed > 1 || !stage.row.can_change(), "{}: {changed} records changed", stage.name());
+        assert!(changed > 1, "{}: {changed} records changed", stage.name());
         stage.simulator.set_faults(Faults::default());
         // The second pull reads what left the window of the first; a third one what both were shifted by.
         for _ in 0..3 {

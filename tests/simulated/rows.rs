@@ -49,11 +49,6 @@ impl Row {
         self.stream_table().contains_key("detail")
     }
 
-    /// Whether what is listed can change: Meituan lists purchase orders once they are done.
-    pub(crate) fn can_change(&self) -> bool {
-        self.vendor != "meituan-cater"
-    }
-
     /// Whether the vendor posts what changes.
     pub(crate) fn is_posted(&self) -> bool {
         self.manifest.contains_key("webhook")

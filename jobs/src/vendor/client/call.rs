@@ -24,6 +24,9 @@ use crate::outcome::{Action, JobError};
 
 /// A shorter wait for the budget is slept through; a longer one gives the worker to others.
 const SLEEP_MAX: Duration = Duration::from_secs(3);
+/// How long one of the many small calls of a page waits for the budget. A vendor that wants to be left alone for
+/// longer gets its peace: then the page is read anew.
+const PATIENCE_MAX: Duration = Duration::from_mins(1);
 /// The code of a run that is postponed for its budget.
 const BUDGET_SPENT: &str = "rate_budget";
 /// The most of an answer that is read to find the vendor's words in it.
@@ -151,8 +154,8 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Calls, and waits for the shared budget as long as it takes: for the many small calls of one page, which
-    /// would all be made anew if the run were postponed between them. Whoever calls bounds the time.
+    /// Calls, and waits for the shared budget again and again: for the many small calls of one page, which would all
+    /// be made anew if the run were postponed between them. Whoever calls bounds the time.
     #[expect(
         clippy::disallowed_methods,
         reason = "the wait is that of the budget, and ends with the attempt"
@@ -160,7 +163,9 @@ impl Connection {
     pub(super) async fn call_patiently(&self, call: &Call<'_>) -> Result<Answer, JobError> {
         loop {
             match self.call(call).await {
-                Err(JobError { action: Action::Snooze(wait), code: BUDGET_SPENT, .. }) => {
+                Err(JobError { action: Action::Snooze(wait), code: BUDGET_SPENT, .. })
+                    if wait <= PATIENCE_MAX =>
+                {
                     tokio::time::sleep(wait).await;
                 }
                 answered => return answered,
