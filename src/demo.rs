@@ -68,7 +68,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let slower = if options.once { 1 } else { LEISURE };
     let shops = shops::open(&clock, slower).await.context("opening the simulated tills")?;
     let fakes = fakes::open(&clock, slower).await.context("opening the simulated vendors")?;
-    let addresses = shops.iter().map(|shop| shop.address()).chain(fakes.iter().map(|fake| fake.address()));
+    let tills = shops.iter().map(crate::simulator::Simulator::address);
+    let addresses = tills.chain(fakes.iter().map(zhilian_sync_simulator::Simulator::address));
     let settings = settings(&options, directory.path(), &password, addresses);
     telemetry::init(&settings.log);
     let stop = serve::stop_on_signals().context("listening for signals")?;

@@ -43,6 +43,7 @@ pub(in crate::vendor) use self::signature::Asked;
 use self::turning::{Turning, named};
 use super::catalog::Catalog;
 use super::guard::Allow;
+use super::manifest::stream::partitions::ForEach;
 use super::manifest::stream::window::{WindowDays, window_of_day, window_slots};
 use super::manifest::{Manifest, ManifestErrors, Stream};
 use super::mapping::{Mapped, Optional, Surroundings};
@@ -294,7 +295,12 @@ impl Connection {
     /// Asks for one page of a list alone.
     async fn fetch_list_page(&self, stream: &Stream, request: &PageRequest<'_>) -> Result<Page, JobError> {
         self.check_partition(stream, request.partition)?;
-        let answer = self.call(&self.page_call(stream, request)?).await?;
+        let call = self.page_call(stream, request)?;
+        // Whoever asks for the parts anew at each claim must not spend on them what a page costs, again and again.
+        let answer = match stream.for_each.as_ref().and_then(ForEach::request) {
+            Some(_) => self.call_patiently(&call).await?,
+            None => self.call(&call).await?,
+        };
         let call::Answer {
             url,
             mut body,
