@@ -122,7 +122,9 @@ async fn another_worker_goes_on_behind_the_numbers_that_are_stored() {
         let lease = TimeDelta::seconds(i64::try_from(stage.ctx.engine.lease_secs).unwrap() + 1);
         stage.advance(lease);
         let ended = stage.to_its_end(run).await;
-        assert_eq!((ended.status, ended.attempt), (SyncStatus::Success, 2), "{}: {ended:?}", stage.name());
+        // PostgreSQL may still undo the lost worker's page when the next one comes, which costs an attempt.
+        let attempts = [2, 3].contains(&ended.attempt);
+        assert!(attempts && ended.status == SyncStatus::Success, "{}: {ended:?}", stage.name());
         assert_eq!(ended.records_total, stage.told(), "{}", stage.name());
         // What was stored is not asked for again; the two pages under way may be.
         let twice = stage.served().values().filter(|times| **times > 1).count();

@@ -3,6 +3,7 @@
 //! [`Connection::probe`] the connection test's way to an answer that a person understands. What a
 //! failed call means for a run is decided in this module's `outcome` part and nowhere else.
 
+mod at_once;
 mod build;
 mod call;
 mod connect;

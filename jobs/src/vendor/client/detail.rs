@@ -4,20 +4,18 @@
 
 use std::collections::HashMap;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::FutureExt as _;
 use serde_json::Value;
 
 use super::super::manifest::Stream;
 use super::super::manifest::stream::detail::{Batch, Detail};
 use super::super::template::{self, Slot, Slots};
+use super::at_once::all_in_order;
 use super::call::{self, Call};
 use super::fetch::is_usable_id;
 use super::outcome::speaks_of_one_record;
 use super::{Connection, Page, PageRequest};
 use crate::outcome::JobError;
-
-/// How many calls for single records are under way at the same time.
-pub(super) const AT_ONCE: usize = 4;
 
 /// A record that cannot be told in full.
 #[derive(Debug, Clone)]
@@ -43,8 +41,8 @@ impl Connection {
         let size = detail.batch.as_ref().map_or(1, |batch| batch.size);
         let records = std::mem::take(&mut page.records);
         let parts: Vec<Vec<Value>> = records.chunks(size).map(<[Value]>::to_vec).collect();
-        let asked = parts.into_iter().map(|part| self.tell(detail, request, part));
-        let told: Vec<Vec<Told>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        let asked = parts.into_iter().map(|part| self.tell(detail, request, part).boxed());
+        let told: Vec<Vec<Told>> = all_in_order(asked.collect()).await?;
         for one in told.into_iter().flatten() {
             match one {
                 Ok(record) => page.records.push(record),

@@ -4,7 +4,7 @@
 //! no mistake; one that it refuses fails alone.
 
 use chrono::{DateTime, Utc};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use zhilian_sync_store::pos_transactions::{self, ChangedPhones};
 
@@ -12,8 +12,8 @@ use super::super::manifest::Stream;
 use super::super::manifest::stream::lookup::{Keys, Lookup};
 use super::super::paging::PageToken;
 use super::super::template::Slots;
+use super::at_once::all_in_order;
 use super::call::{Answer, Call};
-use super::detail::AT_ONCE;
 use super::outcome::{NOT_FOUND, speaks_of_one_record};
 use super::{Connection, Page, PageRequest, Undetailed};
 use crate::outcome::JobError;
@@ -56,8 +56,8 @@ impl Connection {
         let keys = self.keys_after(lookup, request, after).await?;
         let full = keys.len() >= usize::try_from(lookup.size).unwrap_or(usize::MAX);
         let next = keys.last().filter(|_| full).cloned().map(PageToken::Cursor);
-        let asked = keys.into_iter().map(|key| self.look_up_one(stream, lookup, key));
-        let found: Vec<LookedUp> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        let asked = keys.into_iter().map(|key| self.look_up_one(stream, lookup, key).boxed());
+        let found: Vec<LookedUp> = all_in_order(asked.collect()).await?;
         Ok(gathered(found, next, asked_at))
     }
 
