@@ -18,7 +18,7 @@ pub struct EngineSettings {
     pub heartbeat_secs: u64,
     /// How long a pull works before it returns to pending so that others get a turn.
     pub turn_secs: u64,
-    /// Attempts before a run is given up.
+    /// Attempts before a run is given up; one that has stored a page is not counted.
     pub max_attempts: u32,
     /// The first retry delay.
     pub retry_initial_secs: u64,

@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -41,6 +42,7 @@ pub struct Attempt {
     lease: chrono::TimeDelta,
     signals: Signals,
     turn_until: Instant,
+    progressed: AtomicBool,
 }
 
 /// Why a job has to stop before its end.
@@ -64,7 +66,14 @@ impl Attempt {
                 timeout_at: now + Duration::from_secs(ctx.engine.job_timeout_secs),
             },
             turn_until: now + Duration::from_secs(ctx.engine.turn_secs),
+            progressed: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that something is stored that the next attempt need not do again: should this one fail, it is not
+    /// counted. A list that is longer than what a vendor serves between two faults would never be read to its end.
+    pub fn note_progress(&self) {
+        self.progressed.store(true, Ordering::Relaxed);
     }
 
     /// Begins a transaction of this run: the fence is its first statement.
@@ -189,7 +198,7 @@ async fn work(ctx: &Context, stop: &CancellationToken, run: Run) {
     let limit = Duration::from_secs(ctx.engine.job_timeout_secs) + CUT_OFF_GRACE;
     let result = guarded(limit, Box::pin(kinds::run(ctx, &mut attempt))).await;
     drop(heart);
-    record::record(ctx, &attempt.run, result).await;
+    record::record(ctx, &attempt.run, attempt.progressed.into_inner(), result).await;
 }
 
 /// Runs a job so that neither a panic nor an endless wait of it goes any further than its row.

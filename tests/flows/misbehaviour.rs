@@ -2,6 +2,8 @@
 //! good records of the page stored, and a process that lives on.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -10,7 +12,7 @@ use zhilian_sync::simulator::scripted::Answer;
 use zhilian_sync_store::testing::noon;
 use zhilian_sync_store::{SyncStatus, sync_cursors};
 
-use crate::harness::{list, on_every_database, sale};
+use crate::harness::{list, on_every_database, page_number, sale};
 
 /// The vendor answers badly once and well afterwards: the first attempt fails with `code`, the run
 /// succeeds in the end.
@@ -50,6 +52,36 @@ async fn always_bad(bad: impl Fn() -> Answer, code: &str, attempts: i64, says: &
             assert!(message.contains(says), "`{message}` does not say `{says}`");
             assert_eq!(flow.system().await.last_error.as_deref(), Some(message.as_str()));
             flow
+        },
+    )
+    .await;
+}
+
+/// A list that is longer than what the vendor serves between two faults, with more faults than there are attempts.
+#[tokio::test]
+async fn an_attempt_that_has_stored_a_page_is_not_counted() {
+    const PAGES: u64 = 16;
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&asked);
+    on_every_database(
+        move |request| {
+            if counted.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
+                return Answer::status(500);
+            }
+            let page = page_number(request);
+            list(&[sale(&format!("S-{page}"), 1_000, noon() - TimeDelta::hours(1))], page, PAGES)
+        },
+        |flow| {
+            let asked = Arc::clone(&asked);
+            async move {
+                asked.store(0, Ordering::Relaxed);
+                let run = flow.pull_to_its_end().await;
+                assert_eq!((run.status, run.records_total), (SyncStatus::Success, 16), "{run:?}");
+                assert_eq!(run.attempt, 1, "{run:?}");
+                assert_eq!(run.attempt_errors().len(), 1, "what happens again and again is said once");
+                assert_eq!(flow.vendor.requests().len(), 23, "no page is read twice");
+                flow
+            }
         },
     )
     .await;

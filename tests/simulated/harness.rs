@@ -23,7 +23,7 @@ use zhilian_sync_store::testing::{self, TestStore};
 use zhilian_sync_store::{Clock, RunId, Store, SyncStatus, SystemStatus, sync_cursors};
 
 use crate::kept::{expected, stored};
-use crate::rows::{Row, looked_up, manifest, rows};
+use crate::rows::{Row, looked_up, manifest, only_posted, rows};
 
 /// How many records a stream has at the start.
 const HISTORY: u32 = 40;
@@ -66,6 +66,11 @@ pub(crate) async fn on_every_row<F: Future<Output = Stage>>(span: TimeDelta, pla
 /// The same with streams whose records are told one by one.
 pub(crate) async fn on_every_lookup<F: Future<Output = Stage>>(play: impl Fn(Stage) -> F) {
     on_each(looked_up().await, TimeDelta::hours(20), play).await;
+}
+
+/// The same with streams whose records are only posted; what was before that nobody hears of.
+pub(crate) async fn on_every_post<F: Future<Output = Stage>>(play: impl Fn(Stage) -> F) {
+    on_each(only_posted().await, TimeDelta::hours(20), play).await;
 }
 
 async fn on_each<F: Future<Output = Stage>>(rows: Vec<Row>, span: TimeDelta, play: impl Fn(Stage) -> F) {
@@ -290,7 +295,7 @@ async fn vendor_of(row: &Row, clock: &Clock, span: TimeDelta) -> (Arc<Simulator>
     let (clock, told) = (clock.clone(), Arc::clone(&heard));
     let settings = zhilian_sync_simulator::Settings {
         now: Arc::new(move || clock.now()),
-        history: HISTORY,
+        history: if row.is_only_posted() { 0 } else { HISTORY },
         history_span: span.to_std().unwrap(),
         heard: Some(Arc::new(move |line| told.hear(line.status))),
         ..Default::default()

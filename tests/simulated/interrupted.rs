@@ -129,9 +129,10 @@ async fn a_vendor_that_asks_for_fewer_calls_is_left_alone_for_as_long_as_it_says
             assert_eq!(stage.simulator.counters().requests, asked, "{}: it was asked too soon", stage.name());
         }
         let ended = stage.to_its_end(run).await;
-        // Of the calls for details the refused one need not be the first to be heard of: those beside it only wait.
-        let refused = ended.attempt == 2 || stage.row.has_details() && ended.attempt == 1;
-        assert!(refused && ended.status == SyncStatus::Success, "{}: {ended:?}", stage.name());
+        // An attempt that had stored nothing yet is spent.
+        let attempts = 1 + i64::from(waiting.records_total == 0);
+        assert!(ended.attempt <= attempts, "{}: {ended:?}", stage.name());
+        assert_eq!(ended.status, SyncStatus::Success, "{}: {ended:?}", stage.name());
         assert_eq!(stage.simulator.counters().too_many_requests, 1, "{}", stage.name());
         let once = stage.served().values().all(|times| *times == 1);
         assert!(once || stage.row.has_details(), "{}: a page was read twice", stage.name());

@@ -32,7 +32,7 @@ impl Kept {
             total: if !member || told("balance") { entry.total } else { 0 },
             name: entry.name.clone().filter(|_| told("name")),
             points: entry.points.filter(|_| told("points")),
-            version_at: told("version_at").then_some(entry.updated_at),
+            version_at: row.tells_versions().then_some(entry.updated_at),
         }
     }
 }
@@ -45,7 +45,7 @@ pub(crate) fn expected(row: &Row, ledger: &BTreeMap<String, Entry>) -> BTreeMap<
 
 /// What the database holds; a record that it holds twice fails the test.
 pub(crate) async fn stored(store: &Store, system: SystemId, row: &Row) -> BTreeMap<String, Kept> {
-    let version = |at: DateTime<Utc>| row.fills("version_at").then_some(at);
+    let version = |at: DateTime<Utc>| row.tells_versions().then_some(at);
     let rows: Vec<(String, Kept)> = match row.target() {
         "pos_transactions" => transactions(store, system, version).await,
         "supplier_orders" => orders(store, system, version).await,

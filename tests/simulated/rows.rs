@@ -29,6 +29,11 @@ impl Row {
         fields.is_some_and(|fields| fields.contains_key(field))
     }
 
+    /// Whether every change tells its time: not those that are never told.
+    pub(crate) fn tells_versions(&self) -> bool {
+        self.fills("version_at") && !self.is_only_posted()
+    }
+
     /// How far before its watermark a pull may begin.
     pub(crate) fn reread(&self) -> TimeDelta {
         let window = self.stream_table().get("window");
@@ -68,8 +73,13 @@ impl Row {
         TimeDelta::seconds(lag.unwrap_or(5))
     }
 
+    /// Whether its records come of the vendor's own accord and in no other way.
+    pub(crate) fn is_only_posted(&self) -> bool {
+        find(&self.manifest, self.stream).is_some_and(|(_, way)| way == Way::Posted)
+    }
+
     fn stream_table(&self) -> &Table {
-        self.manifest["streams"][self.stream].as_table().unwrap()
+        find(&self.manifest, self.stream).unwrap().0
     }
 }
 
@@ -91,40 +101,58 @@ pub(crate) fn manifest(vendor: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a manifest knows a stream at all, pulled or posted.
-fn is_known(manifest: &Table, stream: &str) -> bool {
-    let of =
-        |section: Option<&Value>| section.and_then(|section| section.get("streams")?.get(stream)).is_some();
-    manifest.get("streams").is_some_and(|streams| streams.get(stream).is_some())
-        || of(manifest.get("webhook"))
+/// How the records of a stream come to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// In a list.
+    Listed,
+    /// One by one, by a key.
+    LookedUp,
+    /// Only of the vendor's own accord.
+    Posted,
+}
+
+/// A stream as a manifest has it.
+fn find<'a>(manifest: &'a Table, stream: &str) -> Option<(&'a Table, Way)> {
+    let of = |section: &'a Table| section.get("streams")?.get(stream)?.as_table();
+    if let Some(read) = of(manifest) {
+        let way = if read.contains_key("lookup") { Way::LookedUp } else { Way::Listed };
+        return Some((read, way));
+    }
+    manifest.get("webhook").and_then(Value::as_table).and_then(of).map(|posted| (posted, Way::Posted))
 }
 
 /// Every list of every simulated vendor that has a manifest.
 pub(crate) async fn rows() -> Vec<Row> {
-    let rows = streams(false).await;
+    let rows = streams(Way::Listed).await;
     assert!(rows.len() >= 12, "only {} lists are simulated", rows.len());
     rows
 }
 
 /// Every stream whose records are told one by one.
 pub(crate) async fn looked_up() -> Vec<Row> {
-    let rows = streams(true).await;
+    let rows = streams(Way::LookedUp).await;
     assert!(rows.len() >= 2, "only {} streams are looked up", rows.len());
     rows
 }
 
-async fn streams(looked_up: bool) -> Vec<Row> {
+/// Every stream whose records are only posted.
+pub(crate) async fn only_posted() -> Vec<Row> {
+    let rows = streams(Way::Posted).await;
+    assert!(!rows.is_empty(), "no stream is only posted");
+    rows
+}
+
+async fn streams(wanted: Way) -> Vec<Row> {
     let mut rows = Vec::new();
     for vendor in names() {
         let manifest: Table = manifest(vendor).parse().unwrap();
         let simulator =
             Simulator::start(vendor, Settings { history: 0, ..Settings::default() }).await.unwrap();
-        let known = manifest.get("streams").and_then(Value::as_table).cloned().unwrap_or_default();
         for stream in simulator.streams() {
-            assert!(is_known(&manifest, stream), "`{vendor}` has no `{stream}` in its manifest");
-            // What the vendor only posts is read nowhere.
-            let read = known.get(stream).and_then(Value::as_table);
-            if read.is_some_and(|read| read.contains_key("lookup") == looked_up) {
+            let found = find(&manifest, stream);
+            let (_, way) = found.unwrap_or_else(|| panic!("`{vendor}` has no `{stream}` in its manifest"));
+            if way == wanted {
                 rows.push(Row { vendor, stream, manifest: manifest.clone() });
             }
         }

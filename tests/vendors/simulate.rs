@@ -14,6 +14,8 @@ struct Simulated {
     process: Child,
     printed: Lines<BufReader<ChildStdout>>,
     url: String,
+    /// How it is to be tried, where it has something to be asked for.
+    to_try: Option<String>,
 }
 
 impl Simulated {
@@ -28,11 +30,17 @@ impl Simulated {
             .spawn()
             .unwrap();
         let printed = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut simulated = Self { folder, process, printed, url: String::new() };
+        let mut simulated = Self { folder, process, printed, url: String::new(), to_try: None };
         let first = simulated.line_with(" at http://").await;
         first.split_once(" at ").unwrap().1.clone_into(&mut simulated.url);
-        simulated.line_with("listening").await;
-        simulated
+        loop {
+            let line = simulated.line_with("").await;
+            if line == "listening; Ctrl-C ends" {
+                return simulated;
+            }
+            let asked = line.strip_prefix("  zhilian-sync ").map(str::to_owned);
+            simulated.to_try = simulated.to_try.or(asked);
+        }
     }
 
     /// The next line that it prints with this in it.
@@ -48,11 +56,17 @@ impl Simulated {
 
     /// Asks it for one page; what was printed.
     async fn attempt(&self, vendor: &str, stream: &str) -> String {
+        let files = "--credentials credentials.json --system-config config.json";
+        let asked = format!("vendors try {vendor} --stream {stream} --endpoint {} {files}", self.url);
+        self.run(&format!("{asked} --limit 100")).await
+    }
+
+    /// Runs the program in its folder, with loopback allowed; what was printed.
+    async fn run(&self, arguments: &str) -> String {
         let settings = self.folder.path().join("settings.toml");
         std::fs::write(&settings, "[vendors]\nallow_networks = [\"127.0.0.1\"]").unwrap();
         let done = Command::new(env!("CARGO_BIN_EXE_zhilian-sync"))
-            .args(["vendors", "try", vendor, "--stream", stream, "--endpoint", &self.url, "--limit", "100"])
-            .args(["--credentials", "credentials.json", "--system-config", "config.json"])
+            .args(arguments.split_whitespace())
             .arg("--config")
             .arg(&settings)
             .current_dir(self.folder.path())
@@ -60,7 +74,7 @@ impl Simulated {
             .await
             .unwrap();
         let printed = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        assert!(done.status.success(), "{vendor} {stream}: {printed}");
+        assert!(done.status.success(), "{arguments}: {printed}");
         printed
     }
 
@@ -97,6 +111,22 @@ async fn every_stream_of_a_simulated_vendor_can_be_tried() {
         let last = simulated.interrupt().await;
         let expected = format!("{} requests", streams.len());
         assert!(last.starts_with(&expected) && last.contains("0 refused, 0 not understood"), "{last}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_simulator_says_of_itself_can_be_typed() {
+    for vendor in zhilian_sync_simulator::names() {
+        let simulated = Simulated::start(vendor, &[]).await;
+        match &simulated.to_try {
+            // Orders are only pushed.
+            None => assert_eq!(vendor, "meituan-waimai"),
+            Some(asked) => {
+                let printed = simulated.run(asked).await;
+                assert!(printed.contains(", 0 cannot be mapped"), "{asked}: {printed}");
+            }
+        }
+        simulated.interrupt().await;
     }
 }
 

@@ -289,6 +289,7 @@ impl Pull<'_> {
             self.reading.creep(&mut tx, self.ctx, latest, run).await?;
         }
         tx.commit().await?;
+        self.attempt.note_progress();
         tracing::debug!(page = position.pages, records = page.records.len(), "page stored");
         Ok((counts, position))
     }

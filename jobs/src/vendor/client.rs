@@ -378,6 +378,12 @@ impl Connection {
         self.days(stream, window).map_or(window, |days| self.window_of_day(stream, days.last))
     }
 
+    /// The oldest day of a stream that is read day by day, else the whole window.
+    #[must_use]
+    pub fn oldest_of(&self, stream: &Stream, window: Window) -> Window {
+        self.days(stream, window).map_or(window, |days| self.window_of_day(stream, days.first))
+    }
+
     /// One day of a stream as a window.
     pub(crate) fn window_of_day(&self, stream: &Stream, day: NaiveDate) -> Window {
         window_of_day(day, stream.zone(self.timezone))

@@ -1,4 +1,5 @@
 //! Where a value stands in a vendor's JSON: `total_money.amount`, `errors.0.detail`, `'a.b'.c`.
+//! A negative number counts from the end of a list.
 //! Manifests name paths, this file reads them at load and follows them in every record; it is apart
 //! because requests, paging, mapping and error texts all use the same ones.
 
@@ -15,7 +16,15 @@ pub(crate) struct Path {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Segment {
     key: String,
-    index: Option<usize>,
+    index: Option<isize>,
+}
+
+impl Segment {
+    /// Which element of a list of this length it is; a negative number counts from the end.
+    fn place(&self, length: usize) -> Option<usize> {
+        let index = self.index?;
+        if index < 0 { length.checked_sub(index.unsigned_abs()) } else { Some(index.unsigned_abs()) }
+    }
 }
 
 impl Path {
@@ -57,7 +66,7 @@ impl Path {
     pub(crate) fn find_from<'v>(&self, depth: usize, value: &'v Value) -> Option<&'v Value> {
         self.segments.get(depth..)?.iter().try_fold(value, |value, segment| match value {
             Value::Object(members) => members.get(&segment.key),
-            Value::Array(elements) => elements.get(segment.index?),
+            Value::Array(elements) => elements.get(segment.place(elements.len())?),
             _ => None,
         })
     }
@@ -69,7 +78,7 @@ impl Path {
             let below = found.into_iter().flat_map(|value| match value {
                 Value::Array(elements) if segment.key == "*" => elements.iter().collect(),
                 Value::Array(elements) => {
-                    elements.get(segment.index.unwrap_or(usize::MAX)).into_iter().collect()
+                    segment.place(elements.len()).and_then(|place| elements.get(place)).into_iter().collect()
                 }
                 Value::Object(members) => members.get(&segment.key).into_iter().collect::<Vec<_>>(),
                 _ => Vec::new(),
@@ -96,14 +105,19 @@ impl Path {
 
     /// Whether this step of the way is the element `index`.
     pub(crate) fn takes_element(&self, depth: usize, index: usize) -> bool {
-        self.segments.get(depth).is_some_and(|segment| segment.index == Some(index))
+        self.segments
+            .get(depth)
+            .is_some_and(|segment| segment.index.and_then(|at| usize::try_from(at).ok()) == Some(index))
     }
 
     /// The value, to be changed or taken.
     pub(crate) fn find_mut<'v>(&self, value: &'v mut Value) -> Option<&'v mut Value> {
         self.segments.iter().try_fold(value, |value, segment| match value {
             Value::Object(members) => members.get_mut(&segment.key),
-            Value::Array(elements) => elements.get_mut(segment.index?),
+            Value::Array(elements) => {
+                let place = segment.place(elements.len())?;
+                elements.get_mut(place)
+            }
             _ => None,
         })
     }
@@ -144,6 +158,8 @@ mod tests {
         for (path, found) in [
             ("a.b.1.c", Some(json!(2))),
             ("a.b.2.c", None),
+            ("a.b.-1.c", Some(json!(2))),
+            ("a.b.-3.c", None),
             ("a.b.c", None),
             ("'x.y'.0", Some(json!("zero"))),
             ("x.y", None),

@@ -28,12 +28,20 @@ enum Decision {
     Retry { run_at: DateTime<Utc> },
     /// Pending again, the attempt given back.
     GiveBack { run_at: DateTime<Utc> },
+    /// The same after a failure that is told: the attempt had stored something before.
+    GoOn { run_at: DateTime<Utc> },
     /// Not ours to write any more.
     Nothing,
 }
 
 /// The table of [`Action`] as code.
-fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy: RetryPolicy) -> Decision {
+fn decide(
+    run: &Run,
+    progressed: bool,
+    result: &Result<Done, JobError>,
+    now: DateTime<Utc>,
+    policy: RetryPolicy,
+) -> Decision {
     let fail = |unauthorized| Decision::Finish { status: SyncStatus::Failed, unauthorized };
     let error = match result {
         Ok(done) => {
@@ -49,11 +57,12 @@ fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy
         Action::Hold(delay) => Decision::GiveBack { run_at: later(now, delay) },
         Action::Snooze(delay) => {
             let run_at = later(now, delay);
-            if run.deadline_at.is_some_and(|deadline| run_at > deadline) {
-                fail(false)
-            } else {
-                Decision::GiveBack { run_at }
-            }
+            if is_too_late(run, run_at) { fail(false) } else { Decision::GiveBack { run_at } }
+        }
+        // Attempts count in a row: this one has stored what no other need do again.
+        Action::Retry { after } if progressed => {
+            let run_at = later(now, policy.delay(1).max(after.unwrap_or_default()));
+            if is_too_late(run, run_at) { fail(false) } else { Decision::GoOn { run_at } }
         }
         Action::Retry { .. } if run.attempt >= run.max_attempts => fail(false),
         Action::Retry { after } => {
@@ -64,6 +73,11 @@ fn decide(run: &Run, result: &Result<Done, JobError>, now: DateTime<Utc>, policy
     }
 }
 
+/// What spends no attempt is bounded by time.
+fn is_too_late(run: &Run, run_at: DateTime<Utc>) -> bool {
+    run.deadline_at.is_some_and(|deadline| run_at > deadline)
+}
+
 /// Whole milliseconds, as every time in the database, and never sooner than asked.
 pub(crate) fn later(now: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
     let millis = delay.as_nanos().div_ceil(1_000_000);
@@ -72,9 +86,9 @@ pub(crate) fn later(now: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
 }
 
 /// Records an outcome, patiently: the database may be away for a moment.
-pub(super) async fn record(ctx: &Context, run: &Run, result: Result<Done, JobError>) {
+pub(super) async fn record(ctx: &Context, run: &Run, progressed: bool, result: Result<Done, JobError>) {
     log(run, &result);
-    let decision = decide(run, &result, ctx.clock().now(), ctx.retry_policy());
+    let decision = decide(run, progressed, &result, ctx.clock().now(), ctx.retry_policy());
     if decision == Decision::Nothing {
         return;
     }
@@ -115,10 +129,12 @@ async fn write(
     decision: &Decision,
 ) -> Result<Option<Again>, StoreError> {
     let now = ctx.clock().now();
-    let details = result.as_ref().err().and_then(|error| attempt_errors(run, error, now));
+    let goes_on = matches!(decision, Decision::GoOn { .. });
+    let details = result.as_ref().err().and_then(|error| attempt_errors(run, error, goes_on, now));
     // Only here is it known whether there is another attempt.
     let message = result.as_ref().err().map(|error| match decision {
         Decision::Retry { .. } => format!("{}; it is tried again", error.message),
+        Decision::GoOn { .. } => format!("{}; it goes on from the last page that is stored", error.message),
         _ => error.message.clone(),
     });
     let ending = Ending {
@@ -132,6 +148,9 @@ async fn write(
     match decision {
         Decision::Nothing => {}
         Decision::Retry { run_at } => sync_logs::retry(&mut tx, run.claim(), *run_at, &ending, now).await?,
+        Decision::GoOn { run_at } => {
+            sync_logs::give_back(&mut tx, run.claim(), *run_at, &ending, now).await?;
+        }
         Decision::GiveBack { run_at } => {
             // Nothing failed, so nothing is left on the row but what earlier attempts said.
             let kept = Ending {
@@ -232,7 +251,7 @@ async fn repeat(
 }
 
 /// Every attempt's error so far with this one, as JSON; `None` where nothing failed.
-fn attempt_errors(run: &Run, error: &JobError, now: DateTime<Utc>) -> Option<String> {
+fn attempt_errors(run: &Run, error: &JobError, goes_on: bool, now: DateTime<Utc>) -> Option<String> {
     if matches!(error.action, Action::Hold(_) | Action::Yield | Action::Lost) {
         return None;
     }
@@ -244,7 +263,7 @@ fn attempt_errors(run: &Run, error: &JobError, now: DateTime<Utc>) -> Option<Str
         message: error.message.clone(),
     };
     // A run that is postponed many times says so once.
-    if matches!(error.action, Action::Snooze(_)) {
+    if goes_on || matches!(error.action, Action::Snooze(_)) {
         errors.retain(|kept| kept.code != this.code);
     }
     errors.push(this);

@@ -161,3 +161,20 @@ async fn each_mistake_of_a_detail_names_key_and_fix() {
         assert!(errors.lines().any(|line| line.contains(&key) && line.contains(says)), "{detail}: {errors}");
     }
 }
+
+#[tokio::test]
+async fn a_record_with_two_different_details_fails_alone() {
+    let server = Server::start(|asked| {
+        listed(asked).unwrap_or_else(|| {
+            let told = [(1, "a"), (1, "b"), (2, "c"), (2, "c"), (3, "d")];
+            let told: Vec<Value> = told.iter().map(|(id, state)| json!({"id": id, "state": state})).collect();
+            Reply::json(json!({ "data": told }).to_string())
+        })
+    })
+    .await;
+    let manifest = told_by("path='/many/{records.id}'\nrecord='data'\nbatch=3\nkey='id'");
+    let found = mapped(&manifest, &server).await.unwrap();
+    assert_eq!(states(&found), [("2", Some("c")), ("3", Some("d"))]);
+    assert_eq!(found.failures.len(), 1);
+    assert!(found.failures[0].reason.contains("several details"), "{}", found.failures[0].reason);
+}

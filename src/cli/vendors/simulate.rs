@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 use url::Url;
+use zhilian_sync_jobs::vendor::Catalog;
 use zhilian_sync_simulator::{Faults, RequestLine, Settings, Simulator, WebhookTarget};
 
 use crate::serve;
@@ -86,18 +87,31 @@ fn introduce(args: &SimulateArgs, simulator: &Simulator) {
     println!("  streams      {}", simulator.streams().join(", "));
     println!("  credentials  {}", json!(simulator.credentials()));
     println!("  config       {}", json!(simulator.config()));
-    let stream = simulator.streams().first().copied().unwrap_or_default();
-    let place = args.write.as_deref().unwrap_or(Path::new("."));
-    println!(
-        "to ask it for a page, with `allow_networks = [\"127.0.0.1\"]` under [vendors] of the settings:"
-    );
-    println!(
-        "  zhilian-sync vendors try {} --stream {stream} --endpoint {} --credentials {} --system-config {}",
-        args.vendor,
-        simulator.url(),
-        place.join("credentials.json").display(),
-        place.join("config.json").display(),
-    );
+    if let Some(asked) = asked(&args.vendor, simulator) {
+        let place = args.write.as_deref().unwrap_or(Path::new("."));
+        println!(
+            "to ask it for a page, with `allow_networks = [\"127.0.0.1\"]` under [vendors] of the settings:"
+        );
+        println!(
+            "  zhilian-sync vendors try {} {asked} --endpoint {} --credentials {} --system-config {}",
+            args.vendor,
+            simulator.url(),
+            place.join("credentials.json").display(),
+            place.join("config.json").display(),
+        );
+    }
+}
+
+/// The stream that can be asked for, and a key of it where it is no list; nothing of a vendor that only posts.
+fn asked(vendor: &str, simulator: &Simulator) -> Option<String> {
+    let manifest = Catalog::embedded().ok()?.get(vendor)?;
+    let stream = simulator.streams().into_iter().find_map(|name| manifest.stream(name))?;
+    let name = &stream.name;
+    if !stream.is_looked_up() {
+        return Some(format!("--stream {name}"));
+    }
+    let key = simulator.ledger(name).into_values().find_map(|entry| entry.phone)?;
+    Some(format!("--stream {name} --key {key}"))
 }
 
 fn write(folder: &Path, simulator: &Simulator) -> anyhow::Result<()> {

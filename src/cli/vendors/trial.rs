@@ -120,10 +120,13 @@ async fn attempt(args: &TryArgs, settings: &Settings, store: &Store) -> anyhow::
     if stream.is_looked_up() {
         connection = connection.with_lookup_keys(args.keys.clone());
     }
-    // Of a stream that is read in parts and days the first part and the newest day.
+    // Of a stream that is read in parts and days the first part, and the day that was named, else the newest.
     let partitions = connection.partitions(stream).await?;
     let partition = partitions.first().context("the stream has no parts")?;
-    let window = connection.newest_of(stream, window);
+    let window = match &args.from {
+        Some(_) => connection.oldest_of(stream, window),
+        None => connection.newest_of(stream, window),
+    };
     let page = connection.fetch_page(stream, &PageRequest { partition, window, next: None }).await?;
     let next = connection.redact(&shown_next(page.next.as_ref()));
     let tally = show_records(args, connection.try_records(stream, page));

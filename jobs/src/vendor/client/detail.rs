@@ -2,7 +2,7 @@
 //! over the record of the list before it is mapped. A record whose detail the vendor does not have fails
 //! alone; whatever may pass fails the page, which is read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::FutureExt as _;
 use serde_json::Value;
@@ -132,14 +132,24 @@ fn is_told_by(detail: &Detail, record: &Value) -> bool {
 /// Gives each record the detail with its id.
 fn match_up(detail: &Detail, batch: &Batch, records: Vec<Value>, details: Vec<Value>) -> Vec<Told> {
     let mut by_key: HashMap<String, Value> = HashMap::with_capacity(details.len());
+    let mut doubled: HashSet<String> = HashSet::new();
     for found in details {
         if let Some(key) = batch.detail_key.find(&found).and_then(template::as_text) {
-            by_key.insert(key, found);
+            // The same one twice is one; several rows of a record are not.
+            if by_key.get(&key).is_some_and(|other| *other != found) {
+                doubled.insert(key);
+            } else {
+                by_key.insert(key, found);
+            }
         }
     }
     let each = records.into_iter().map(|record| {
         // Not taken out: two records may name the same detail.
         let key = batch.key.find(&record).and_then(template::as_text);
+        if key.as_ref().is_some_and(|key| doubled.contains(key)) {
+            let reason = "the vendor's answer holds several details with the record's id".to_owned();
+            return Err(Undetailed { record, reason });
+        }
         if let Some(found) = key.and_then(|key| by_key.get(&key)) {
             return lay(detail, record, found.clone());
         }
