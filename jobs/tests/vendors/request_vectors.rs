@@ -94,6 +94,26 @@ async fn no_manifest_of_a_rule_is_without_a_vector() {
     }
 }
 
+/// Vectors of calls that a shipped manifest does not make go through another with the same rule.
+#[test]
+fn the_rules_of_shipped_vendors_are_those_of_their_manifests() {
+    let signing = |file: &Path| {
+        let text =
+            std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        text.parse::<toml::Table>().unwrap()["signing"].clone()
+    };
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/vendors");
+    for (rule, vendor) in [
+        ("acewill-rule", "aoqiwei-crm"),
+        ("aoqiwei-scm-rule", "aoqiwei-scm"),
+        ("meituan-catering-rule", "meituan-cater"),
+        ("pinzhi-rule", "pinzhi"),
+    ] {
+        let of_rule = signing(&folder().join(format!("{rule}.toml")));
+        assert_eq!(of_rule, signing(&shipped.join(format!("{vendor}.toml"))), "{rule}");
+    }
+}
+
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vendors/manifests")
 }
