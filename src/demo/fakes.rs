@@ -7,15 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
-use zhilian_sync_jobs::enqueue::{self, Wish};
 use zhilian_sync_jobs::vendor::Target;
 use zhilian_sync_simulator::{Faults, Settings, Simulator, WebhookTarget};
 use zhilian_sync_store::{Clock, SystemType, external_systems};
 
-use super::system::{DemoSystem, FakeStream, Vendor};
-use crate::api::BASE;
+use super::system::{self, DemoSystem, FakeStream, Vendor};
 use crate::app::App;
 
 /// How far back the records begin that were made before the start.
@@ -97,21 +95,11 @@ pub(super) async fn connect(
             .into_iter()
             .map(|(name, secret)| (name, SecretString::from(secret)))
             .collect();
-        external_systems::set_credentials(store, &mut system, &credentials)?;
-        let secret = store.clock().new_id().simple().to_string();
-        if plan.posts_webhooks {
-            let secrets = BTreeMap::from([("default".to_owned(), SecretString::from(secret.as_str()))]);
-            external_systems::set_webhook_secrets(store, &mut system, &secrets)?;
-        }
-        let mut tx = store.begin().await?;
-        external_systems::insert(&mut tx, &system).await?;
-        tx.commit().await?;
-        let test = Wish::connection_test(system.id, None);
-        enqueue::start(app.context(), &test).await.with_context(|| format!("testing `{}`", plan.system))?;
-        if plan.posts_webhooks {
-            let path = format!("{BASE}/integrations/webhooks/{}/{}", system.system_type, system.id);
-            let url = Url::parse(&format!("http://{receiver}{path}")).context("the receiver's address")?;
-            simulator.post_webhooks(WebhookTarget { url, secret });
+        let secret = system::configure(app, &mut system, &credentials, plan.posts_webhooks).await?;
+        if let Some(secret) = secret {
+            let url = format!("http://{receiver}{}", system::webhook_path(&system));
+            let url = Url::parse(&url).context("the receiver's address")?;
+            simulator.post_webhooks(WebhookTarget { url, secret: secret.expose_secret().to_owned() });
         }
         systems.push(DemoSystem {
             id: system.id,

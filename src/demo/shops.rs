@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use zhilian_sync_jobs::enqueue::{self, Wish};
 use zhilian_sync_store::{Clock, SystemType, external_systems};
 
-use super::system::{DemoSystem, Vendor};
-use crate::api::BASE;
+use super::system::{self, DemoSystem, Vendor};
 use crate::app::App;
 use crate::simulator::{FaultPlan, Simulator, SimulatorSettings, WebhookPlan, WebhookTarget};
 
@@ -125,22 +122,11 @@ pub(super) async fn connect(
         system.api_endpoint = Some(vendor.url());
         system.sync_interval = Some(plan.interval_secs);
         let credentials = BTreeMap::from([("api_key".to_owned(), vendor.api_key().clone())]);
-        external_systems::set_credentials(store, &mut system, &credentials)?;
         let posts_webhooks = plan.provider != GENERIC;
-        let secret = SecretString::from(store.clock().new_id().simple().to_string());
-        if posts_webhooks {
-            let secrets = BTreeMap::from([("default".to_owned(), secret.clone())]);
-            external_systems::set_webhook_secrets(store, &mut system, &secrets)?;
-        }
-        let mut tx = store.begin().await?;
-        external_systems::insert(&mut tx, &system).await?;
-        tx.commit().await?;
-        let test = Wish::connection_test(system.id, None);
-        enqueue::start(app.context(), &test).await.with_context(|| format!("testing `{}`", plan.system))?;
-        if posts_webhooks {
+        if let Some(secret) = system::configure(app, &mut system, &credentials, posts_webhooks).await? {
             vendor.post_webhooks(WebhookTarget {
                 address: receiver,
-                path: format!("{BASE}/integrations/webhooks/{}/{}", system.system_type, system.id),
+                path: system::webhook_path(&system),
                 secret,
                 plan: WebhookPlan::lively(),
             });

@@ -3,17 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
+use secrecy::SecretString;
 use zhilian_sync_jobs::Kind;
+use zhilian_sync_jobs::enqueue::{self, Wish};
 use zhilian_sync_jobs::vendor::Target;
 use zhilian_sync_simulator as fake;
+use zhilian_sync_store::external_systems::{self, ExternalSystem};
 use zhilian_sync_store::sync_logs::Run;
 use zhilian_sync_store::{RunId, SyncStatus, SystemId, Trigger};
 
 use super::evidence::{Evidence, Served};
 use super::hooks;
 use super::verdict::Told;
+use crate::api::BASE;
+use crate::app::App;
 use crate::simulator::{Simulator, WebhookCounters};
 
 /// A list of a fake vendor, and the table that it is read into.
@@ -52,6 +58,34 @@ pub(super) struct DemoSystem {
     /// Its vendor posts what happens.
     pub(super) posts_webhooks: bool,
     pub(super) pages_move: bool,
+}
+
+/// Adds a system and has its connection tested, which makes it active and starts its schedule, as a person would.
+/// Gives what its webhooks are signed with, where it has some.
+pub(super) async fn configure(
+    app: &App,
+    system: &mut ExternalSystem,
+    credentials: &BTreeMap<String, SecretString>,
+    posts_webhooks: bool,
+) -> anyhow::Result<Option<SecretString>> {
+    let store = app.store();
+    external_systems::set_credentials(store, system, credentials)?;
+    let secret = posts_webhooks.then(|| SecretString::from(store.clock().new_id().simple().to_string()));
+    if let Some(secret) = &secret {
+        let secrets = BTreeMap::from([("default".to_owned(), secret.clone())]);
+        external_systems::set_webhook_secrets(store, system, &secrets)?;
+    }
+    let mut tx = store.begin().await?;
+    external_systems::insert(&mut tx, system).await?;
+    tx.commit().await?;
+    let test = Wish::connection_test(system.id, None);
+    enqueue::start(app.context(), &test).await.with_context(|| format!("testing `{}`", system.name))?;
+    Ok(secret)
+}
+
+/// Where a system's webhooks are received.
+pub(super) fn webhook_path(system: &ExternalSystem) -> String {
+    format!("{BASE}/integrations/webhooks/{}/{}", system.system_type, system.id)
 }
 
 impl DemoSystem {
