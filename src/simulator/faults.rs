@@ -3,26 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
-/// When something happens, counted in occasions: at the `first`, then at every `then`-th after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Every {
-    /// The occasion of the first time, from 1.
-    pub first: u64,
-    /// How many occasions until the next time; 0 for once only.
-    pub then: u64,
-}
-
-impl Every {
-    /// Whether it happens at this occasion.
-    #[must_use]
-    pub const fn happens(self, occasion: u64) -> bool {
-        match occasion.checked_sub(self.first) {
-            Some(0) => true,
-            Some(after) => self.then != 0 && after.is_multiple_of(self.then),
-            None => false,
-        }
-    }
-}
+pub use zhilian_sync_simulator::Every;
 
 /// Which faults are injected into the list of sales; the ping is always answered.
 #[derive(Debug, Clone, Copy, Default)]
