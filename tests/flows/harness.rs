@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use zhilian_sync::config::Settings;
 use zhilian_sync::simulator::scripted::{Answer, RecordedRequest, Scripted};
-use zhilian_sync_jobs::enqueue::{self, Wish};
+use zhilian_sync_jobs::enqueue::{self, PullParameters, Wish};
 use zhilian_sync_jobs::queue::Queue;
 use zhilian_sync_jobs::vendor::Vendors;
 use zhilian_sync_jobs::{Context, testing::drain};
@@ -95,6 +95,15 @@ impl Flow {
     /// Wishes a pull of the sales and runs everything that is due; the run as it stands then.
     pub(crate) async fn pull(&self) -> Run {
         let id = self.wish(&Wish::pull(self.system.id, "transactions", None)).await;
+        drain(&self.ctx).await;
+        self.run(id).await
+    }
+
+    /// Wishes a pull of a stream in another than the usual way; the run as it stands then.
+    pub(crate) async fn pull_with(&self, stream: &str, parameters: PullParameters) -> Run {
+        let trigger = parameters.trigger();
+        let wish = Wish { trigger, parameters, ..Wish::pull(self.system.id, stream, None) };
+        let id = self.wish(&wish).await;
         drain(&self.ctx).await;
         self.run(id).await
     }

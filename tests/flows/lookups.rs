@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use zhilian_sync::simulator::scripted::{Answer, RecordedRequest};
-use zhilian_sync_jobs::enqueue::{PullParameters, Wish};
+use zhilian_sync_jobs::enqueue::PullParameters;
 use zhilian_sync_jobs::testing::drain;
 use zhilian_sync_store::sync_logs::Run;
 use zhilian_sync_store::{SyncStatus, external_systems, member_syncs};
@@ -81,11 +81,7 @@ impl Shop {
 }
 
 async fn pull_members(flow: &Flow, parameters: PullParameters) -> Run {
-    let trigger = parameters.trigger();
-    let wish = Wish { trigger, parameters, ..Wish::pull(flow.system.id, "members", None) };
-    let id = flow.wish(&wish).await;
-    drain(&flow.ctx).await;
-    flow.run(id).await
+    flow.pull_with("members", parameters).await
 }
 
 /// The numbers that were asked for since.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use zhilian_sync::simulator::scripted::{Answer, RecordedRequest};
-use zhilian_sync_jobs::enqueue::{PullParameters, Wish};
+use zhilian_sync_jobs::enqueue::PullParameters;
 use zhilian_sync_jobs::testing::drain;
 use zhilian_sync_store::sync_logs::Run;
 use zhilian_sync_store::testing::noon;
@@ -133,11 +133,7 @@ async fn with_shops<F: Future<Output = Flow>>(chain: &Chain, play: impl Fn(Flow)
 async fn backfill(flow: &Flow, from: &str, to: &str) -> Run {
     let at = |text: &str| Some(text.parse().unwrap());
     let parameters = PullParameters { from: at(from), to: at(to), anew: false };
-    let trigger = parameters.trigger();
-    let wish = Wish { trigger, parameters, ..Wish::pull(flow.system.id, "transactions", None) };
-    let id = flow.wish(&wish).await;
-    drain(&flow.ctx).await;
-    flow.run(id).await
+    flow.pull_with("transactions", parameters).await
 }
 
 async fn stored(flow: &Flow) -> Vec<String> {

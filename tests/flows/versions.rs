@@ -5,10 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use zhilian_sync::simulator::scripted::{Answer, RecordedRequest};
-use zhilian_sync_jobs::enqueue::{PullParameters, Wish};
-use zhilian_sync_jobs::testing::drain;
+use zhilian_sync_jobs::enqueue::PullParameters;
 use zhilian_sync_store::SyncStatus;
-use zhilian_sync_store::sync_logs::Run;
 
 use crate::harness::{Flow, with_manifest};
 
@@ -62,14 +60,6 @@ async fn totals(flow: &Flow) -> Vec<(String, i64)> {
     flow.stored().await.into_iter().map(|(id, row)| (id, row.total)).collect()
 }
 
-async fn pull(flow: &Flow, parameters: PullParameters) -> Run {
-    let trigger = parameters.trigger();
-    let wish = Wish { trigger, parameters, ..Wish::pull(flow.system.id, "transactions", None) };
-    let id = flow.wish(&wish).await;
-    drain(&flow.ctx).await;
-    flow.run(id).await
-}
-
 #[tokio::test]
 async fn each_pull_begins_with_what_changed_after_the_last_one() {
     let changes = Changes::default();
@@ -104,13 +94,15 @@ async fn each_pull_begins_with_what_changed_after_the_last_one() {
                 }
 
                 let since = flow.vendor.requests().len();
-                let run = pull(&flow, PullParameters { anew: true, ..PullParameters::default() }).await;
+                let run = flow
+                    .pull_with("transactions", PullParameters { anew: true, ..PullParameters::default() })
+                    .await;
                 assert_eq!((run.status, run.records_total), (SyncStatus::Success, 3), "{run:?}");
                 assert_eq!(asked(&flow, since), ["0", "3"]);
 
                 let past =
                     PullParameters { from: Some(zhilian_sync_store::testing::noon()), ..Default::default() };
-                let run = pull(&flow, past).await;
+                let run = flow.pull_with("transactions", past).await;
                 assert_eq!((run.status, run.error_code.as_deref()), (SyncStatus::Failed, Some("no_window")));
                 flow
             }
