@@ -109,12 +109,11 @@ pub fn replay(
         return Err(format!("the answer is no success by the rule `{}`", rule.as_str()));
     }
     let paths = &stream.answer.records;
-    let mut found = paths.iter().filter_map(|path| path.find(body));
-    let elements = found.find_map(|found| match found {
-        Value::Array(elements) => Some(elements.clone()),
-        Value::Object(_) if stream.is_looked_up() => Some(vec![found.clone()]),
-        _ => None,
-    });
+    let elements = if stream.is_looked_up() {
+        super::path::one_or_list(paths, body)
+    } else {
+        paths.iter().filter_map(|path| path.find(body)).find_map(Value::as_array).cloned()
+    };
     let (records, misshapen) = match elements {
         Some(elements) => stream.answer.shape.records(elements),
         None if stream.answer.absent_when_empty || stream.is_looked_up() => (Vec::new(), Vec::new()),

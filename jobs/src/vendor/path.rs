@@ -133,6 +133,16 @@ pub(crate) fn first_present<'v>(paths: &[Path], value: &'v Value) -> Option<&'v 
     paths.iter().filter_map(|path| path.find(value)).find(|found| is_present(found))
 }
 
+/// The records at the first of several places that holds one or a list of them.
+pub(crate) fn one_or_list(paths: &[Path], value: &Value) -> Option<Vec<Value>> {
+    let mut places = paths.iter().filter_map(|path| path.find(value));
+    places.find_map(|found| match found {
+        Value::Array(records) => Some(records.clone()),
+        Value::Object(_) => Some(vec![found.clone()]),
+        _ => None,
+    })
+}
+
 /// The places, as a person reads them: `` `a` or `b` ``.
 pub(crate) fn shown(paths: &[Path]) -> String {
     paths.iter().map(|path| format!("`{}`", path.as_str())).collect::<Vec<_>>().join(" or ")

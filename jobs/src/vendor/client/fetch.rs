@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::manifest::stream::One;
 use super::super::manifest::{Request, Stream};
+use super::super::path;
 use super::super::template::{self, Slot, Slots};
 use super::call::{self, Call};
 use super::{Connection, Page};
@@ -70,19 +71,14 @@ impl Connection {
     }
 
     fn find_record(&self, one: &One, body: &Value) -> Result<Vec<Value>, JobError> {
-        for found in one.record.iter().filter_map(|path| path.find(body)) {
-            match found {
-                Value::Object(_) => return Ok(vec![found.clone()]),
-                Value::Array(records) => return Ok(records.clone()),
-                _ => {}
-            }
-        }
-        let message = format!(
-            "{} answered without a record at {}; correct `record` of the manifest's `one`",
-            self.manifest.title,
-            super::super::path::shown(&one.record)
-        );
-        Err(JobError::give_up("record_missing", message))
+        path::one_or_list(&one.record, body).ok_or_else(|| {
+            let message = format!(
+                "{} answered without a record at {}; correct `record` of the manifest's `one`",
+                self.manifest.title,
+                path::shown(&one.record)
+            );
+            JobError::give_up("record_missing", message)
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use zhilian_sync_store::pos_transactions::{self, ChangedPhones};
 use super::super::manifest::Stream;
 use super::super::manifest::stream::lookup::{Keys, Lookup};
 use super::super::paging::PageToken;
+use super::super::path;
 use super::super::template::Slots;
 use super::at_once::all_in_order;
 use super::call::{Answer, Call};
@@ -100,7 +101,7 @@ impl Connection {
             Err(error) => return Err(error),
         };
         let Answer { body, repeats_keys, request_sample, response_sample, .. } = answer;
-        let mut records = records_in(stream, &body);
+        let mut records = path::one_or_list(&stream.answer.records, &body).unwrap_or_default();
         for record in &mut records {
             if repeats_keys {
                 *record = self.keys.json(record);
@@ -111,18 +112,6 @@ impl Connection {
         }
         Ok(LookedUp { records, refused: None, samples: Some((request_sample, response_sample)) })
     }
-}
-
-/// The records in an answer: one, a list of them, or none.
-fn records_in(stream: &Stream, body: &Value) -> Vec<Value> {
-    let mut places = stream.answer.records.iter().filter_map(|path| path.find(body));
-    places
-        .find_map(|found| match found {
-            Value::Array(records) => Some(records.clone()),
-            Value::Object(_) => Some(vec![found.clone()]),
-            _ => None,
-        })
-        .unwrap_or_default()
 }
 
 /// What the calls brought, as one page. It ends a window of our own time, so the vendor's clock has no say.

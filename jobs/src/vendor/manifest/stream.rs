@@ -155,10 +155,17 @@ pub(crate) enum BodyAs {
     Text,
 }
 
+impl BodyAs {
+    /// Whether it is made of members that are texts.
+    pub(crate) const fn is_form(self) -> bool {
+        matches!(self, Self::Form | Self::Multipart)
+    }
+}
+
 impl Request {
     /// Whether its parameters travel as a form.
     pub(in crate::vendor) fn is_form(&self) -> bool {
-        matches!(self.body_as, BodyAs::Form | BodyAs::Multipart) && self.method != reqwest::Method::GET
+        self.body_as.is_form() && self.method != reqwest::Method::GET
     }
 
     pub(in crate::vendor) fn slots(&self) -> Vec<&Slot> {

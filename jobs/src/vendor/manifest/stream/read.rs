@@ -180,7 +180,7 @@ pub(in crate::vendor::manifest) fn read_request_of(
         headers,
         body,
         body_as,
-        params_in_body: params_in_body.unwrap_or(matches!(body_as, BodyAs::Form | BodyAs::Multipart) && !get),
+        params_in_body: params_in_body.unwrap_or(body_as.is_form() && !get),
         signed,
         limit,
     })
@@ -195,7 +195,7 @@ fn read_body_as(section: &Section<'_>, body: Option<&JsonTemplate>) -> BodyAs {
     ];
     let body_as = section.choice("body_as", &words).unwrap_or(BodyAs::Json);
     match (body_as, body) {
-        (BodyAs::Form | BodyAs::Multipart, Some(JsonTemplate::List(_) | JsonTemplate::Fixed(_))) => {
+        (form, Some(JsonTemplate::List(_) | JsonTemplate::Fixed(_))) if form.is_form() => {
             section.problem("body", "a form is a table of its members");
         }
         (BodyAs::Text, body) if !matches!(body, Some(JsonTemplate::Text(_))) => {
